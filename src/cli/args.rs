@@ -1,0 +1,154 @@
+//! Options and arguments: one definition for parsing, help and usage errors.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
+use vdconv::format::{self, FORMATS, Format};
+use vdconv::image::{Adapter, Identifiers};
+
+/// Converts virtual disks: VHD, VMDK and raw
+///
+/// The content of INPUT decides what it is; the ending of OUTPUT decides what is written (.vmdk .raw .img .iso). OUTPUT gets its name
+/// when it is complete: after an error or Ctrl-C nothing is left.
+///
+/// Exit status: 0 done, 1 failed (no output is left), 2 usage error, 128+N ended by signal N.
+#[derive(Parser)]
+#[command(name = "vdconv", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...")]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub convert: Option<ConvertArgs>,
+}
+
+impl Args {
+    /// Was a report in JSON asked for?
+    pub fn json(&self) -> bool {
+        match (&self.command, &self.convert) {
+            (Some(Command::Convert(convert)), _) | (None, Some(convert)) => convert.json,
+            (Some(Command::Info(info)), _) => info.read.json,
+            (None, None) => false,
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Convert INPUT into OUTPUT (the default; for scripts whose INPUT is called like a command)
+    Convert(ConvertArgs),
+    /// Tell what an image is: format, sizes, creator, identifiers
+    Info(InfoArgs),
+}
+
+#[derive(clap::Args)]
+pub struct ConvertArgs {
+    /// The image to convert
+    pub input: PathBuf,
+    /// The image to make
+    pub output: PathBuf,
+    /// What INPUT is (vhd, raw), whatever its content looks like
+    #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
+    pub input_format: Option<&'static Format>,
+    /// What OUTPUT becomes (vmdk, raw), whatever its name
+    #[arg(short = 'O', long, value_name = "F", value_parser = output_format)]
+    pub output_format: Option<&'static Format>,
+    /// VMDK: monolithicSparse (default; short: sparse) or monolithicFlat (flat)
+    #[arg(short = 's', long, value_name = "S")]
+    pub subformat: Option<String>,
+    /// The controller that a VMDK records: ide, buslogic, lsilogic, lsisas1068, pvscsi, legacyESX [default: ide from a VHD, else lsilogic]
+    #[arg(long, value_name = "A")]
+    pub adapter: Option<Adapter>,
+    /// The image's unique id [default: random, or derived from SOURCE_DATE_EPOCH]
+    #[arg(long, value_name = "U", value_parser = unique_id)]
+    pub uuid: Option<Uuid>,
+    /// A VMDK's content id, 8 hex digits [default: as --uuid]
+    #[arg(long, value_name = "C", value_parser = content_id)]
+    pub cid: Option<u32>,
+    /// Replace an existing OUTPUT; it stays untouched until the new one is complete
+    #[arg(long)]
+    pub force: bool,
+    /// Take every stored byte of a VHD's blocks as valid, whatever its sector bitmaps say
+    #[arg(long)]
+    pub ignore_bitmaps: bool,
+    /// Worker threads; the bytes written do not depend on it [default: the cores, at most 8]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Do not wait for stable storage
+    #[arg(long)]
+    pub no_sync: bool,
+    /// Show how far it is: auto shows a bar when stderr is a terminal
+    #[arg(long, value_name = "P", value_enum, default_value_t = Progress::Auto)]
+    pub progress: Progress,
+    /// Print the report as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print decisions taken, timings and counters
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[derive(clap::Args)]
+pub struct InfoArgs {
+    /// The images to look at
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub read: ReadArgs,
+}
+
+/// What commands that only read share.
+#[derive(clap::Args)]
+pub struct ReadArgs {
+    /// What the images are (vhd, raw), whatever their content looks like
+    #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
+    pub input_format: Option<&'static Format>,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Print no warnings
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    Auto,
+    Bar,
+    None,
+}
+
+fn one_of(word: &str, fits: impl Fn(&Format) -> bool) -> Result<&'static Format, String> {
+    format::by_name(word).filter(|format| fits(format)).ok_or_else(|| {
+        let words: Vec<_> = FORMATS.iter().filter(|format| fits(format)).map(|format| format.name).collect();
+        format!("known here: {}", words.join(", "))
+    })
+}
+
+fn input_format(word: &str) -> Result<&'static Format, String> {
+    one_of(word, |format| format.open.is_some())
+}
+
+fn output_format(word: &str) -> Result<&'static Format, String> {
+    one_of(word, |format| !format.subformats.is_empty())
+}
+
+fn unique_id(text: &str) -> Result<Uuid, String> {
+    match Uuid::parse_str(text) {
+        Ok(uuid) if !uuid.is_nil() => Ok(uuid),
+        Ok(_) => Err("the nil UUID names no disk".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn content_id(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 16) {
+        Ok(cid) if Identifiers::cid_is_free(cid) => Ok(cid),
+        Ok(_) => Err("0, fffffffe and ffffffff have meanings of their own".into()),
+        Err(_) => Err("a content id is up to 8 hex digits".into()),
+    }
+}

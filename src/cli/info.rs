@@ -1,0 +1,106 @@
+//! `vdconv info`: what images are.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use vdconv::fault::Fault;
+use vdconv::format::{self, OpenOptions};
+use vdconv::image::Disk;
+use vdconv::io::Gate;
+
+use super::args::InfoArgs;
+use super::report::{self, Answer, Images, Problem};
+use super::{FAILED, show};
+
+/// Each image by itself: one that cannot be opened does not hide the others.
+pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
+    let options = OpenOptions { format: args.read.input_format, ..OpenOptions::default() };
+    let (mut status, mut answers) = (ExitCode::SUCCESS, Vec::new());
+    for (index, image) in args.images.iter().enumerate() {
+        let opened = format::open(&mut Gate::new(), image, options);
+        match &opened {
+            Ok(disk) => {
+                if !args.read.quiet {
+                    show::warnings(&disk.ledger.warnings());
+                }
+                if !args.read.json {
+                    let text = describe(image, disk);
+                    print(&format!("{}{text}", if index > 0 { "\n" } else { "" }))?;
+                }
+            }
+            Err(fault) => {
+                show::error(fault);
+                status = ExitCode::from(FAILED);
+            }
+        }
+        answers.push(match opened {
+            Ok(disk) => Answer::Image(Box::new((&disk).into())),
+            Err(fault) => Answer::Failure { file: image.to_string_lossy().into_owned(), error: Problem::from(&fault) },
+        });
+    }
+    if args.read.json {
+        report::print(Images { images: answers }).map_err(stdout)?;
+    }
+    Ok(status)
+}
+
+fn stdout(error: std::io::Error) -> Fault {
+    Fault::io("standard output", "cannot write", error)
+}
+
+fn print(text: &str) -> Result<(), Fault> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(stdout)
+}
+
+fn describe(image: &Path, disk: &Disk) -> String {
+    let facts = &disk.facts;
+    let mut text = format!("{}\n", show::escape(&image.to_string_lossy()));
+    let mut line = |label: &str, value: String| {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {label:<14}{}", show::escape(&value));
+    };
+    line("format", format!("{} {}", facts.title, facts.subformat).trim_end().to_string());
+    line("virtual size", exact(facts.virtual_size));
+    let (len, allocated) = disk.files().iter().fold((0, 0), |(l, a), f| (l + f.len(), a + f.allocated()));
+    line("file size", format!("{}, {} on disk", exact(len), show::size(allocated)));
+    line("sector size", format!("{} bytes", facts.logical_sector_size));
+    if let Some(block) = facts.block_size {
+        line("block size", show::size(block));
+    }
+    if let Some(creator) = &facts.creator {
+        let product = creator.product.map(|product| format!(", {product}")).unwrap_or_default();
+        line("creator", format!("\"{}\" {} on \"{}\"{product}", creator.application, creator.version, creator.host_os));
+    }
+    if let Some(created) = facts.created {
+        line("created", humantime::format_rfc3339_seconds(created).to_string());
+    }
+    if let Some(uuid) = facts.uuid {
+        line("unique id", uuid.to_string());
+    }
+    if let Some(geometry) = facts.geometry {
+        let (bytes, size) = (geometry.bytes(), facts.virtual_size);
+        let note = match bytes.cmp(&size) {
+            std::cmp::Ordering::Less => format!(", {} bytes less than the virtual size, which counts", size - bytes),
+            std::cmp::Ordering::Equal => String::new(),
+            std::cmp::Ordering::Greater => format!(", {} bytes more than the virtual size, which counts", bytes - size),
+        };
+        line(
+            "geometry",
+            format!("{}/{}/{} = {bytes} bytes{note}", geometry.cylinders, geometry.heads, geometry.sectors),
+        );
+    }
+    if let Some(adapter) = facts.adapter {
+        line("adapter", adapter.word().to_string());
+    }
+    text
+}
+
+fn exact(bytes: u64) -> String {
+    match bytes < 1024 {
+        true => show::size(bytes),
+        false => format!("{} ({bytes} bytes)", show::size(bytes)),
+    }
+}

@@ -1,0 +1,35 @@
+//! Signals, as a flag that the engine looks at.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use vdconv::io::sys;
+
+/// SIGINT, SIGTERM, SIGHUP; Ctrl-C on Windows.
+#[derive(Default)]
+pub struct Interrupt {
+    flag: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// From now on a signal sets the flag instead of ending the program.
+    pub fn watch(&self) -> anyhow::Result<()> {
+        Ok(sys::watch_signals(&self.flag, &self.signal)?)
+    }
+
+    /// Set when a signal came.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.flag
+    }
+
+    /// After the clean-up: ends the program as the signal would have, so that a shell's loop stops too.
+    pub fn end_by_it(&self) {
+        sys::end_by_signal(self.signal.load(Ordering::SeqCst));
+    }
+
+    /// 128 and the signal's number, should the program still be there.
+    pub fn status(&self) -> u8 {
+        u8::try_from(128 + self.signal.load(Ordering::SeqCst)).unwrap_or(u8::MAX)
+    }
+}

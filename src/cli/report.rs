@@ -1,0 +1,162 @@
+//! The shapes of `--json`. Sizes and offsets in bytes, keys in snake_case, enums as the words of the command line.
+
+use std::io::Write;
+
+use serde::Serialize;
+use vdconv::fault::Fault;
+use vdconv::image::{Creator, Disk, Geometry};
+
+use super::show;
+
+/// Version of these shapes; a key that goes or changes its meaning raises it.
+const SCHEMA: u32 = 1;
+
+/// Around every report.
+#[derive(Serialize)]
+pub struct Envelope<T: Serialize> {
+    vdconv: &'static str,
+    schema: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// An error or a warning.
+#[derive(Serialize)]
+pub struct Problem {
+    kind: &'static str,
+    file: Option<String>,
+    offset: Option<u64>,
+    message: String,
+    hint: Option<String>,
+}
+
+impl From<&Fault> for Problem {
+    fn from(fault: &Fault) -> Problem {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_string());
+        Problem {
+            kind: fault.kind().word(),
+            file: text(&fault.file().to_string_lossy()),
+            offset: fault.byte(),
+            message: fault.message(),
+            hint: text(fault.hint()),
+        }
+    }
+}
+
+/// `{"error": ...}`
+#[derive(Serialize)]
+pub struct Failure {
+    pub error: Problem,
+}
+
+/// What is known about an image.
+#[derive(Serialize)]
+pub struct Image {
+    pub file: String,
+    pub format: &'static str,
+    pub subformat: Option<&'static str>,
+    pub virtual_size: u64,
+    pub logical_sector_size: u32,
+    pub file_size: u64,
+    pub allocated_size: u64,
+    pub block_size: Option<u64>,
+    pub uuid: Option<String>,
+    pub created: Option<String>,
+    pub creator: Option<Creator>,
+    pub geometry: Option<Shape>,
+    pub adapter: Option<&'static str>,
+    pub warnings: Vec<Problem>,
+}
+
+/// A recorded geometry and what it spans.
+#[derive(Serialize)]
+pub struct Shape {
+    #[serde(flatten)]
+    pub geometry: Geometry,
+    pub bytes: u64,
+}
+
+impl From<&Disk> for Image {
+    fn from(disk: &Disk) -> Image {
+        let facts = &disk.facts;
+        Image {
+            file: disk.files().first().map(|f| f.name().to_string_lossy().into_owned()).unwrap_or_default(),
+            format: facts.format,
+            subformat: (!facts.subformat.is_empty()).then_some(facts.subformat),
+            virtual_size: facts.virtual_size,
+            logical_sector_size: facts.logical_sector_size,
+            file_size: disk.files().iter().map(|f| f.len()).sum(),
+            allocated_size: disk.files().iter().map(|f| f.allocated()).sum(),
+            block_size: facts.block_size,
+            uuid: facts.uuid.map(|uuid| uuid.to_string()),
+            created: facts.created.map(|time| humantime::format_rfc3339_seconds(time).to_string()),
+            creator: facts.creator.clone(),
+            geometry: facts.geometry.map(|geometry| Shape { geometry, bytes: geometry.bytes() }),
+            adapter: facts.adapter.map(|adapter| adapter.word()),
+            warnings: disk.ledger.warnings().iter().map(Problem::from).collect(),
+        }
+    }
+}
+
+/// An image of `info`, or why it could not be opened.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Image(Box<Image>),
+    Failure { file: String, error: Problem },
+}
+
+/// `{"images": [...]}`
+#[derive(Serialize)]
+pub struct Images {
+    pub images: Vec<Answer>,
+}
+
+/// What a conversion did.
+#[derive(Serialize)]
+pub struct Conversion {
+    pub input: Source,
+    pub output: Product,
+    pub seconds: f64,
+    pub jobs: usize,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub warnings: Vec<Problem>,
+}
+
+#[derive(Serialize)]
+pub struct Source {
+    pub file: String,
+    pub format: &'static str,
+    pub subformat: Option<&'static str>,
+    pub virtual_size: u64,
+    pub stored: u64,
+}
+
+#[derive(Serialize)]
+pub struct Product {
+    pub files: Vec<String>,
+    pub format: &'static str,
+    pub subformat: Option<&'static str>,
+    pub file_size: u64,
+    pub allocated_size: u64,
+    pub uuid: Option<String>,
+    pub cid: Option<String>,
+}
+
+/// Prints a report as one line. A reader that went away is nobody's concern: there is nobody left to tell.
+pub fn print(body: impl Serialize) -> std::io::Result<()> {
+    let envelope = Envelope { vdconv: env!("CARGO_PKG_VERSION"), schema: SCHEMA, body };
+    let mut text = serde_json::to_string(&envelope)?;
+    text.push('\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Prints a failure as JSON, after its message was printed as text.
+pub fn print_error(fault: &Fault) {
+    if let Err(error) = print(Failure { error: fault.into() }) {
+        show::error(&Fault::io("standard output", "cannot write", error));
+    }
+}

@@ -1,0 +1,117 @@
+//! Text for people: sizes, rates, messages. Text from files is escaped here before it reaches a terminal.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+
+use vdconv::fault::Fault;
+
+/// Warnings of one kind that are printed; the rest is counted.
+const MOST_OF_A_KIND: usize = 20;
+
+/// Bytes in KiB, MiB, GiB, TiB with one digit behind the point.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} bytes");
+    }
+    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
+    // What would be printed as 1024.0 is one of the next unit.
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Bytes a second, in decimal units as disks and networks have them.
+pub fn rate(bytes: u64, seconds: f64) -> String {
+    let rate = bytes as f64 / seconds.max(1e-9);
+    match rate {
+        _ if rate >= 1e9 => format!("{:.2} GB/s", rate / 1e9),
+        _ if rate >= 1e6 => format!("{:.0} MB/s", rate / 1e6),
+        _ => format!("{:.0} kB/s", rate / 1e3),
+    }
+}
+
+/// Control characters and marks that turn the direction of text become visible.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let turns =
+            matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
+        match c.is_control() || turns {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Writes to stderr; a closed stderr is nobody's concern.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// A line for people, unless they asked for none.
+pub fn note(line: &str) {
+    say(&escape(line));
+}
+
+/// `text` in colour, where stderr is a terminal and NO_COLOR is not set.
+fn colour(code: &str, text: &str) -> String {
+    let wanted = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    if wanted { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+}
+
+/// The error, and what to do.
+pub fn error(fault: &Fault) {
+    say(&format!("{} {}", colour("1;31", "vdconv:"), escape(&fault.to_string())));
+    hint(fault);
+}
+
+fn hint(fault: &Fault) {
+    if !fault.hint().is_empty() {
+        say(&format!("{} {}", colour("1", "hint:"), escape(fault.hint())));
+    }
+}
+
+/// Warnings, at most 20 of a kind.
+pub fn warnings(warnings: &[Fault]) {
+    let mut of_kind: BTreeMap<&str, usize> = BTreeMap::new();
+    for warning in warnings {
+        let count = of_kind.entry(warning.field()).or_default();
+        *count += 1;
+        if *count <= MOST_OF_A_KIND {
+            say(&format!("vdconv: {} {}", colour("1;33", "warning:"), escape(&warning.to_string())));
+            hint(warning);
+        }
+    }
+    for (field, count) in of_kind.into_iter().filter(|(_, count)| *count > MOST_OF_A_KIND) {
+        say(&format!("vdconv: {} {} more: {}", colour("1;33", "warning:"), count - MOST_OF_A_KIND, escape(field)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_one_digit_and_never_1024() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (40 << 30, "40.0 GiB"),
+            (2040 << 30, "2.0 TiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn r13_hostile_text_is_escaped() {
+        assert_eq!(escape("a\x1b[31m\r\n\u{202e}b\u{9b}é"), "a\\u{1b}[31m\\r\\n\\u{202e}b\\u{9b}é");
+    }
+}

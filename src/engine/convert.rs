@@ -1,0 +1,405 @@
+//! Moves a disk into outputs.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use super::turnstile::Turnstile;
+use super::walk::{Drawn, Feed, Piece};
+use crate::fault::{Fault, Kind};
+use crate::image::{Disk, Encoder, Here, Order, Phase, Placer, Plan, Put, Run, Seen, Unpack, Verdict, Writer, Writes};
+use crate::io::{FileId, Outputs, is_zero};
+
+/// How a run is steered from outside.
+#[derive(Clone, Copy)]
+pub struct Control<'a> {
+    /// Worker threads, at least one.
+    pub jobs: usize,
+    /// Set from outside: stop, with a fault of kind `Interrupted`.
+    pub stop: &'a AtomicBool,
+    /// Told, from any worker, how many guest bytes were dealt with since the last call of that worker.
+    pub progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Control<'_> {
+    fn go_on(&self) -> Result<(), Fault> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Fault::new(Kind::Interrupted, "", "interrupted; no output was made")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What a run counted.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Guest bytes that the source stores: all that had to be read.
+    pub stored: u64,
+    /// Guest bytes that turned out to be no zeroes, in test units.
+    pub data: u64,
+    /// Pieces read.
+    pub pieces: u64,
+    /// Gaps passed over.
+    pub gaps: u64,
+}
+
+/// Moves all of `feed` into `outputs` as `writer` decides. On return the outputs are complete, on stable storage, and not yet published.
+///
+/// The fault that is returned is the one at the lowest guest offset, whatever the number of threads. The bytes written do not depend on
+/// it either: the placer sees the pieces in guest order (or keeps no state).
+pub fn convert(
+    disk: &Disk,
+    feed: &mut dyn Feed,
+    writer: &dyn Writer,
+    outputs: &Outputs,
+    control: Control<'_>,
+) -> Result<Tally, Fault> {
+    let plan = writer.plan();
+    let mut placer = writer.placer();
+    let mut writes = Writes::default();
+    placer.begin(&mut writes)?;
+    put_all(&writes, Phase::Body, None, outputs)?;
+
+    let run = Conversion {
+        disk,
+        plan,
+        writer,
+        outputs,
+        control,
+        feed: Mutex::new(Numbered { feed, next: 0 }),
+        turnstile: Turnstile::new(placer),
+        first_fault: Mutex::new(None),
+        tally: Tallies::default(),
+    };
+    thread::scope(|scope| {
+        for _ in 1..control.jobs.max(1) {
+            scope.spawn(|| run.work());
+        }
+        run.work();
+    });
+    let Conversion { feed, turnstile, first_fault, tally, .. } = run;
+    control.go_on()?;
+    if let Some((_, fault)) = first_fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(fault);
+    }
+    feed.into_inner().unwrap_or_else(PoisonError::into_inner).feed.finish()?;
+    let mut placer = turnstile.into_inner();
+    writes.clear();
+    placer.finish(&mut writes)?;
+    put_all(&writes, Phase::Body, None, outputs)?;
+    for (file, len) in writes.lens() {
+        outputs.set_len(*file, *len)?;
+    }
+    // A file that can be recognised is whole: what makes it so comes when the rest is on stable storage.
+    outputs.sync()?;
+    control.go_on()?;
+    put_all(&writes, Phase::Seal, None, outputs)?;
+    outputs.sync()?;
+    control.go_on()?;
+    Ok(tally.sum())
+}
+
+struct Numbered<'a> {
+    feed: &'a mut dyn Feed,
+    next: u64,
+}
+
+#[derive(Default)]
+struct Tallies {
+    stored: AtomicU64,
+    data: AtomicU64,
+    pieces: AtomicU64,
+    gaps: AtomicU64,
+}
+
+impl Tallies {
+    fn sum(&self) -> Tally {
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        Tally { stored: get(&self.stored), data: get(&self.data), pieces: get(&self.pieces), gaps: get(&self.gaps) }
+    }
+}
+
+/// One conversion, shared by its workers.
+struct Conversion<'a> {
+    disk: &'a Disk,
+    plan: &'a Plan,
+    writer: &'a dyn Writer,
+    outputs: &'a Outputs,
+    control: Control<'a>,
+    feed: Mutex<Numbered<'a>>,
+    turnstile: Turnstile<Box<dyn Placer>>,
+    first_fault: Mutex<Option<(u64, Fault)>>,
+    tally: Tallies,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Conversion<'_> {
+    /// A worker: draws tickets until there are no more, or they are turned away.
+    fn work(&self) {
+        let mut hands = Hands::new(self);
+        loop {
+            if self.control.go_on().is_err() {
+                self.turnstile.break_at(0);
+                return;
+            }
+            let (ticket, drawn) = {
+                let mut feed = lock(&self.feed);
+                let ticket = feed.next;
+                if self.turnstile.turned_away(ticket) {
+                    return;
+                }
+                feed.next += 1;
+                (ticket, feed.feed.next())
+            };
+            let guard = self.turnstile.hold(ticket);
+            let result = match drawn {
+                Ok(Some(drawn)) => hands.deal_with(ticket, drawn),
+                Ok(None) => {
+                    guard.done();
+                    // Nothing lies behind the end: later tickets have nothing to do.
+                    self.turnstile.break_at(ticket);
+                    return;
+                }
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = result {
+                self.fail(ticket, fault);
+            }
+            guard.done();
+        }
+    }
+
+    fn fail(&self, ticket: u64, fault: Fault) {
+        let mut first = lock(&self.first_fault);
+        if first.as_ref().is_none_or(|(earlier, _)| ticket < *earlier) {
+            *first = Some((ticket, fault));
+        }
+        drop(first);
+        self.turnstile.break_at(ticket);
+    }
+}
+
+/// What a worker owns: nothing here is shared.
+struct Hands<'h, 'c> {
+    run: &'h Conversion<'c>,
+    /// The guest bytes of the piece, padded with zeroes to whole test units.
+    bytes: Vec<u8>,
+    verdicts: Vec<Verdict>,
+    sizes: Vec<u32>,
+    encoder: Option<Box<dyn Encoder>>,
+    /// Encoded units, one behind the other; `sizes` cuts them.
+    encoded: Vec<u8>,
+    /// For outputs that need no order.
+    placer: Option<Box<dyn Placer>>,
+    writes: Writes,
+    unpackers: Vec<Option<Box<dyn Unpack>>>,
+    /// The unit that was unpacked last.
+    unit: Vec<u8>,
+    unit_of: Option<(usize, FileId, u64)>,
+}
+
+impl<'h, 'c> Hands<'h, 'c> {
+    fn new(run: &'h Conversion<'c>) -> Hands<'h, 'c> {
+        Hands {
+            run,
+            bytes: Vec::new(),
+            verdicts: Vec::new(),
+            sizes: Vec::new(),
+            encoder: run.writer.encoder(),
+            encoded: Vec::new(),
+            placer: (run.plan.order == Order::Free).then(|| run.writer.placer()),
+            writes: Writes::default(),
+            unpackers: run.disk.chain.layers().iter().map(|layer| layer.unpacker()).collect(),
+            unit: Vec::new(),
+            unit_of: None,
+        }
+    }
+
+    fn deal_with(&mut self, ticket: u64, drawn: Drawn) -> Result<(), Fault> {
+        let tally = &self.run.tally;
+        let guest = match drawn {
+            Drawn::Gap(guest, verdict) => {
+                tally.gaps.fetch_add(1, Ordering::Relaxed);
+                self.bytes.clear();
+                self.place(ticket, guest.clone(), Some(verdict))?;
+                guest
+            }
+            Drawn::Piece(piece) => {
+                tally.pieces.fetch_add(1, Ordering::Relaxed);
+                self.read(&piece)?;
+                self.judge(&piece)?;
+                self.place(ticket, piece.guest.clone(), None)?;
+                piece.guest
+            }
+        };
+        (self.run.control.progress)(guest.end - guest.start);
+        Ok(())
+    }
+
+    /// Brings the piece's bytes into memory.
+    fn read(&mut self, piece: &Piece) -> Result<(), Fault> {
+        let len = piece.guest.end - piece.guest.start;
+        // Pieces are at most 1 MiB, test units too.
+        self.bytes.resize(len.next_multiple_of(self.run.plan.test_unit) as usize, 0);
+        let padding = len as usize;
+        self.bytes[padding..].fill(0);
+        for (depth, run) in &piece.runs {
+            let place = within(&run.guest, piece.guest.start);
+            match &run.here {
+                Here::Zero | Here::Absent => self.bytes[place].fill(0),
+                Here::Plain { file, at } => {
+                    let input = self.run.disk.file(*file).ok_or_else(|| inconsistent("a run names an unknown file"))?;
+                    input.read_exact(*at, &mut self.bytes[place])?;
+                    self.run.tally.stored.fetch_add(run.len(), Ordering::Relaxed);
+                }
+                Here::Packed { .. } => {
+                    self.unpack(*depth, run)?;
+                    let Here::Packed { skip, .. } = run.here else { continue };
+                    let from = skip as usize;
+                    let part = self
+                        .unit
+                        .get(from..from + place.len())
+                        .ok_or_else(|| inconsistent("a run is longer than its unit"))?;
+                    self.bytes[place].copy_from_slice(part);
+                    self.run.tally.stored.fetch_add(run.len(), Ordering::Relaxed);
+                }
+                Here::Lost(fault) => return Err(fault.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the unit that the run is a part of into `self.unit`.
+    fn unpack(&mut self, depth: usize, run: &Run) -> Result<(), Fault> {
+        let Here::Packed { file, at, unit, skip } = run.here else { return Ok(()) };
+        if self.unit_of == Some((depth, file, at)) {
+            return Ok(());
+        }
+        let unpacker = self
+            .unpackers
+            .get_mut(depth)
+            .and_then(|u| u.as_mut())
+            .ok_or_else(|| inconsistent("a layer without a decoder"))?;
+        self.unit_of = None;
+        self.unit.resize(unit as usize, 0);
+        unpacker.unpack(file, at, run.guest.start - skip, &mut self.unit)?;
+        self.unit_of = Some((depth, file, at));
+        Ok(())
+    }
+
+    /// Tests each unit for zero, and encodes what is data.
+    fn judge(&mut self, piece: &Piece) -> Result<(), Fault> {
+        let unit = self.run.plan.test_unit;
+        self.verdicts.clear();
+        self.sizes.clear();
+        self.encoded.clear();
+        let (mut runs, mut data) = (piece.runs.iter().map(|(_, run)| run).peekable(), 0);
+        for (bytes, start) in self.bytes.chunks_exact(unit as usize).zip((piece.guest.start..).step_by(unit as usize)) {
+            let end = (start + unit).min(piece.guest.end);
+            while runs.next_if(|run| run.guest.end <= start).is_some() {}
+            let known = runs.peek().is_some_and(|run| matches!(run.here, Here::Zero) && run.guest.end >= end);
+            let zero = known || is_zero(bytes);
+            self.verdicts.push(if zero { Verdict::Zero } else { Verdict::Data });
+            let before = self.encoded.len();
+            if !zero {
+                data += end - start;
+                if let Some(encoder) = &mut self.encoder {
+                    encoder.encode(bytes, start, &mut self.encoded)?;
+                }
+            }
+            self.sizes.push((self.encoded.len() - before) as u32);
+        }
+        self.run.tally.data.fetch_add(data, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Asks for the places, in the order that the output needs, and writes there.
+    fn place(&mut self, ticket: u64, guest: Range<u64>, gap: Option<Verdict>) -> Result<(), Fault> {
+        let Hands { run, bytes, verdicts, sizes, encoded, placer, writes, .. } = self;
+        let seen = match gap {
+            Some(verdict) => Seen::Gap(verdict),
+            None => Seen::Units { verdicts, sizes },
+        };
+        writes.clear();
+        let hand = Hand { start: guest.start, bytes, encoded, sizes };
+        match run.plan.order {
+            Order::Free => {
+                let placer = placer.as_mut().ok_or_else(|| inconsistent("a worker without a placer"))?;
+                placer.place(guest, seen, writes)?;
+            }
+            Order::Ordered => {
+                if run.turnstile.pass(ticket, |placer| placer.place(guest, seen, writes))?.is_none() {
+                    return Ok(()); // turned away: an earlier ticket failed, or the user interrupted
+                }
+            }
+            Order::Stream => {
+                run.turnstile.pass(ticket, |placer| {
+                    placer.place(guest, seen, writes)?;
+                    no_seal(writes)?;
+                    put_all(writes, Phase::Body, Some(&hand), run.outputs)
+                })?;
+                return Ok(());
+            }
+        }
+        no_seal(writes)?;
+        put_all(writes, Phase::Body, Some(&hand), run.outputs)
+    }
+}
+
+/// The bytes that writes refer to.
+struct Hand<'a> {
+    start: u64,
+    bytes: &'a [u8],
+    encoded: &'a [u8],
+    sizes: &'a [u32],
+}
+
+fn within(guest: &Range<u64>, start: u64) -> Range<usize> {
+    (guest.start - start) as usize..(guest.end - start) as usize
+}
+
+/// What cannot be unless our own code is wrong; told as an error all the same, so that nothing is published.
+fn inconsistent(what: &'static str) -> Fault {
+    Fault::new(Kind::Io, "", what).advice("this is a fault of vdconv itself; please report it")
+}
+
+/// Seals come from `finish` alone.
+fn no_seal(writes: &Writes) -> Result<(), Fault> {
+    match writes.list().iter().any(|write| write.phase == Phase::Seal) || !writes.lens().is_empty() {
+        true => Err(inconsistent("a placer sealed a file before its end")),
+        false => Ok(()),
+    }
+}
+
+fn put_all(writes: &Writes, phase: Phase, hand: Option<&Hand<'_>>, outputs: &Outputs) -> Result<(), Fault> {
+    for write in writes.list().iter().filter(|write| write.phase == phase) {
+        match &write.put {
+            Put::Meta(bytes) => outputs.write(write.file, write.at, bytes)?,
+            Put::Zero(len) => outputs.write_zeroes(write.file, write.at, *len)?,
+            Put::Guest(guest) => {
+                let bytes = hand.filter(|h| guest.start >= h.start).and_then(|h| h.bytes.get(within(guest, h.start)));
+                outputs.write(
+                    write.file,
+                    write.at,
+                    bytes.ok_or_else(|| inconsistent("a placer asked for bytes outside its piece"))?,
+                )?;
+            }
+            Put::Encoded(index) => {
+                let bytes = hand.and_then(|h| {
+                    let start: usize = h.sizes.get(..*index)?.iter().map(|size| *size as usize).sum();
+                    h.encoded.get(start..start + *h.sizes.get(*index)? as usize)
+                });
+                outputs.write(
+                    write.file,
+                    write.at,
+                    bytes.ok_or_else(|| inconsistent("a placer asked for a unit outside its piece"))?,
+                )?;
+            }
+        }
+    }
+    Ok(())
+}

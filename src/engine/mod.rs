@@ -1,0 +1,9 @@
+//! Moves guest data from a disk into an output: one walk over the map, worker threads, order without a queue. Knows no format.
+
+mod convert;
+mod turnstile;
+mod walk;
+
+pub use convert::{Control, Tally, convert};
+pub use turnstile::Turnstile;
+pub use walk::{Drawn, Feed, MapFeed, PIECE, Piece};

@@ -1,0 +1,239 @@
+//! The one error type: what is wrong, in which file, at which byte, what was found, what was expected, what to do.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What sort of thing went wrong. Decides the exit status; one word in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The file is something else than what was asked for, or than anything that vdconv reads.
+    NotThisFormat,
+    /// The file breaks its format's rules, or is cut short.
+    Damaged,
+    /// Legal, and not read or written by this version.
+    Unsupported,
+    /// Larger than the target format, or vdconv, can hold.
+    OverLimit,
+    /// A file is not there.
+    NotFound,
+    /// A name in an image leads out of the image's folder.
+    Outside,
+    /// The source changed while it was read, or an identity does not match.
+    Changed,
+    /// Somebody else has the image in use.
+    Locked,
+    /// The output exists.
+    Exists,
+    /// The disk is full, or a quota or size limit is reached.
+    NoSpace,
+    /// The system refused to read or write.
+    Io,
+    /// A signal came.
+    Interrupted,
+    /// The command line asks for what cannot be.
+    Usage,
+}
+
+impl Kind {
+    /// The word that `--json` prints.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::NotThisFormat => "not_this_format",
+            Kind::Damaged => "damaged",
+            Kind::Unsupported => "unsupported",
+            Kind::OverLimit => "over_limit",
+            Kind::NotFound => "not_found",
+            Kind::Outside => "outside",
+            Kind::Changed => "changed",
+            Kind::Locked => "locked",
+            Kind::Exists => "exists",
+            Kind::NoSpace => "no_space",
+            Kind::Io => "io",
+            Kind::Interrupted => "interrupted",
+            Kind::Usage => "usage",
+        }
+    }
+}
+
+/// An error or a warning. Cheap to clone and small to return.
+#[derive(Debug, Clone)]
+pub struct Fault(Arc<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
+    kind: Kind,
+    file: PathBuf,
+    byte: Option<u64>,
+    field: Cow<'static, str>,
+    found: String,
+    expected: String,
+    advice: Cow<'static, str>,
+    source: Option<Arc<io::Error>>,
+}
+
+impl Fault {
+    /// A fault in `file`; `field` names the structure or says what is wrong.
+    pub fn new(kind: Kind, file: impl Into<PathBuf>, field: impl Into<Cow<'static, str>>) -> Fault {
+        Fault(Arc::new(Inner {
+            kind,
+            file: file.into(),
+            byte: None,
+            field: field.into(),
+            found: String::new(),
+            expected: String::new(),
+            advice: Cow::Borrowed(""),
+            source: None,
+        }))
+    }
+
+    /// The system's refusal; its code decides the kind.
+    pub fn io(file: impl Into<PathBuf>, doing: impl Into<Cow<'static, str>>, source: io::Error) -> Fault {
+        let kind = match source.kind() {
+            io::ErrorKind::NotFound => Kind::NotFound,
+            io::ErrorKind::AlreadyExists => Kind::Exists,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Kind::NoSpace,
+            _ => Kind::Io,
+        };
+        Fault::new(kind, file, doing).edit(|f| f.source = Some(Arc::new(source)))
+    }
+
+    /// A file is damaged at `byte`.
+    pub fn damaged(file: &Path, byte: u64, field: impl Into<Cow<'static, str>>) -> Fault {
+        Fault::new(Kind::Damaged, file, field).at(byte)
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Fault {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// The byte offset in the file.
+    pub fn at(self, byte: u64) -> Fault {
+        self.edit(|f| f.byte = Some(byte))
+    }
+
+    /// What stands there.
+    pub fn found(self, found: impl fmt::Display) -> Fault {
+        self.edit(|f| f.found = found.to_string())
+    }
+
+    /// What should stand there; printed after "expected".
+    pub fn expected(self, expected: impl fmt::Display) -> Fault {
+        self.edit(|f| f.expected = format!("expected {expected}"))
+    }
+
+    /// What was found is held against this; printed as it is.
+    pub fn against(self, expected: impl fmt::Display) -> Fault {
+        self.edit(|f| f.expected = expected.to_string())
+    }
+
+    /// What the user can do: the hint line.
+    pub fn advice(self, advice: impl Into<Cow<'static, str>>) -> Fault {
+        self.edit(|f| f.advice = advice.into())
+    }
+
+    /// The same fault of another kind.
+    pub fn of_kind(self, kind: Kind) -> Fault {
+        self.edit(|f| f.kind = kind)
+    }
+
+    /// What sort of fault it is.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The file it lies in; empty where none is concerned.
+    pub fn file(&self) -> &Path {
+        &self.0.file
+    }
+
+    /// The byte offset in the file.
+    pub fn byte(&self) -> Option<u64> {
+        self.0.byte
+    }
+
+    /// The structure, or what is wrong, without numbers: the same for all faults of one sort.
+    pub fn field(&self) -> &str {
+        &self.0.field
+    }
+
+    /// What to do; empty where there is nothing.
+    pub fn hint(&self) -> &str {
+        &self.0.advice
+    }
+
+    /// The message without the file.
+    pub fn message(&self) -> String {
+        let f = &*self.0;
+        let mut text = String::new();
+        if let Some(byte) = f.byte {
+            text.push_str(&format!("at byte {byte}: "));
+        }
+        text.push_str(&f.field);
+        match (f.found.as_str(), f.expected.as_str()) {
+            ("", "") => {}
+            (found, "") => text.push_str(&format!(" (found {found})")),
+            ("", expected) => text.push_str(&format!(" ({expected})")),
+            (found, expected) => text.push_str(&format!(" (found {found}, {expected})")),
+        }
+        if let Some(source) = &f.source {
+            text.push_str(&format!(": {}", reason(source)));
+        }
+        text
+    }
+}
+
+/// The system's words, without the "(os error N)" that Rust appends.
+fn reason(source: &io::Error) -> String {
+    let text = source.to_string();
+    match text.find(" (os error") {
+        Some(cut) => text[..cut].to_string(),
+        None => text,
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.file.as_os_str().is_empty() {
+            return out.write_str(&self.message());
+        }
+        write!(out, "{}: {}", self.0.file.display(), self.message())
+    }
+}
+
+impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_file_byte_found_and_what_it_is_held_against() {
+        let fault = Fault::damaged(Path::new("a.vmdk"), 512, "grain directory lies outside the file")
+            .found("sector 90112")
+            .against("the file has 2048");
+        assert_eq!(
+            fault.to_string(),
+            "a.vmdk: at byte 512: grain directory lies outside the file (found sector 90112, the file has 2048)"
+        );
+        let fault = Fault::damaged(Path::new("a.vhd"), 64, "VHD footer checksum").found("0x1").expected("0x2");
+        assert_eq!(fault.to_string(), "a.vhd: at byte 64: VHD footer checksum (found 0x1, expected 0x2)");
+    }
+
+    #[test]
+    fn a_full_disk_is_no_space_and_keeps_the_systems_reason() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let fault = Fault::io("out.vmdk", "cannot write", full);
+        assert_eq!(fault.kind(), Kind::NoSpace);
+        assert_eq!(fault.to_string(), "out.vmdk: cannot write: no storage space");
+        #[cfg(unix)]
+        assert_eq!(
+            Fault::io("o", "cannot write", io::Error::from_raw_os_error(28)).to_string(),
+            "o: cannot write: No space left on device"
+        );
+    }
+}

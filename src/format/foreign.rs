@@ -1,0 +1,132 @@
+//! What other files begin with: refused by name, with what to do. A disk is never made of a picture, a package or a text.
+
+use std::borrow::Cow;
+
+use byteorder::{ByteOrder, LittleEndian};
+
+use super::Probe;
+use crate::fault::{Fault, Kind};
+use crate::image::SECTOR;
+
+const UNPACK: &str = "unpack it first";
+const OTHER_TOOL: &str = "convert it to raw with the tool that made it, then give vdconv the raw disk";
+const NO_DISK: &str = "give the disk image itself; if this really is a raw disk: -f raw";
+
+/// Magic bytes: where, which, what it is, what to do.
+const MAGICS: &[(usize, &[u8], &str, &str)] = &[
+    (0, b"QFI\xFB", "a QEMU qcow disk", "qemu-img convert -O raw FILE disk.raw, then convert disk.raw"),
+    (0, b"QED\0", "a QEMU QED disk", "qemu-img convert -O raw FILE disk.raw, then convert disk.raw"),
+    (
+        64,
+        b"\x7F\x10\xDA\xBE",
+        "a VirtualBox VDI disk",
+        "VBoxManage clonemedium FILE disk.vhd --format VHD, then convert disk.vhd",
+    ),
+    (0, b"vhdxfile", "a VHDX disk", "Convert-VHD or qemu-img makes a VHD of it, which this version reads"),
+    (0, b"WithoutFreeSpace", "a Parallels disk", OTHER_TOOL),
+    (0, b"WithouFreSpacExt", "a Parallels disk", OTHER_TOOL),
+    (0, b"Bochs Virtual HD Image", "a Bochs disk", OTHER_TOOL),
+    (0, b"EVF\x09\x0D\x0A\xFF\x00", "an EnCase E01 image", "ewfexport -f raw FILE, then convert the raw disk"),
+    (0, b"EVF2\x0D\x0A\x81\x00", "an EnCase Ex01 image", "ewfexport -f raw FILE, then convert the raw disk"),
+    (0, b"LVF\x09\x0D\x0A\xFF\x00", "an EnCase L01 image", "it holds files, no disk"),
+    (0, b"AFF10\r\n\0", "an AFF image", OTHER_TOOL),
+    (0, b"MSWIM\0\0\0", "a Windows WIM image", "it holds files, no disk"),
+    (0, b"\x1F\x8B", "packed with gzip", "gzip -dc FILE > UNPACKED, then convert UNPACKED"),
+    (0, b"\xFD7zXZ\0", "packed with xz", "xz -dc FILE > UNPACKED, then convert UNPACKED"),
+    (0, b"\x28\xB5\x2F\xFD", "packed with zstd", "zstd -dc FILE > UNPACKED, then convert UNPACKED"),
+    (0, b"BZh", "packed with bzip2", "bzip2 -dc FILE > UNPACKED, then convert UNPACKED"),
+    (0, b"\x04\x22\x4D\x18", "packed with lz4", "lz4 -dc FILE > UNPACKED, then convert UNPACKED"),
+    (0, b"LZIP", "packed with lzip", UNPACK),
+    (0, b"PK\x03\x04", "a zip archive", UNPACK),
+    (0, b"PK\x05\x06", "an empty zip archive", NO_DISK),
+    (0, b"7z\xBC\xAF\x27\x1C", "a 7z archive", UNPACK),
+    (0, b"Rar!\x1A\x07", "a RAR archive", UNPACK),
+    (257, b"ustar", "a tar archive or OVA", "tar -xf FILE, then convert the disk in it"),
+    (0, b"MSCF\0\0\0\0", "a cabinet archive", UNPACK),
+    (0, b"!<arch>\n", "a package or library", NO_DISK),
+    (0, b"\xFF\xD8\xFF", "a JPEG picture", NO_DISK),
+    (0, b"\x89PNG\r\n\x1A\n", "a PNG picture", NO_DISK),
+    (0, b"GIF8", "a GIF picture", NO_DISK),
+    (0, b"%PDF-", "a PDF document", NO_DISK),
+    (0, b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old Office document or installer", NO_DISK),
+    (0, b"\x7FELF", "a program", NO_DISK),
+    (0, b"\xA2\x72\x19\xF6", "a VMware changed-block map (-ctk.vmdk)", "give the descriptor, without -ctk in its name"),
+    (
+        0,
+        b"\0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\0",
+        "a CD image with sectors of 2352 bytes",
+        "bchunk or ccd2iso makes an ISO of it",
+    ),
+];
+
+/// The refusal, where the content is something else than a disk.
+pub fn recognise(probe: &Probe<'_>) -> Result<Option<Fault>, Fault> {
+    let refuse = |what: &'static str, advice: &'static str| {
+        let fault = Fault::new(Kind::NotThisFormat, probe.file.name(), Cow::Owned(format!("this is {what}")));
+        Ok(Some(fault.advice(advice)))
+    };
+    for (at, magic, what, advice) in MAGICS {
+        if probe.head.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
+            return refuse(what, advice);
+        }
+    }
+    if ends_with_koly(probe)? {
+        return refuse("an Apple DMG image", "hdiutil convert FILE -format UDTO, or dmg2img, makes a raw disk of it");
+    }
+    if is_windows_program(probe.head) {
+        return refuse("a Windows program", NO_DISK);
+    }
+    if is_text(probe.head) {
+        return refuse("a text", "an error page? download it again; if it really is a raw disk: -f raw");
+    }
+    Ok(None)
+}
+
+/// A DMG's trailer: 512 bytes that begin with `koly`.
+fn ends_with_koly(probe: &Probe<'_>) -> Result<bool, Fault> {
+    let Some(at) = probe.file.len().checked_sub(512) else { return Ok(false) };
+    let mut trailer = [0; 8];
+    probe.file.read_exact(at, &mut trailer)?;
+    Ok(trailer.starts_with(b"koly\0\0\0\x04"))
+}
+
+/// `MZ`, and `PE` where it points; with a boot sector's mark at its end it may still be a disk.
+fn is_windows_program(head: &[u8]) -> bool {
+    if !head.starts_with(b"MZ") || head.get(510..512) == Some(&[0x55, 0xAA]) {
+        return false;
+    }
+    let Some(field) = head.get(60..64) else { return false };
+    let at = LittleEndian::read_u32(field) as usize;
+    head.get(at..).is_some_and(|rest| rest.starts_with(b"PE\0\0"))
+}
+
+/// The first sector, or all of a smaller file, is printable.
+fn is_text(head: &[u8]) -> bool {
+    let head = head.get(..SECTOR as usize).unwrap_or(head);
+    match head {
+        [] => false,
+        [0xFF, 0xFE, rest @ ..] => printable(rest.iter().step_by(2)) && rest.iter().skip(1).step_by(2).all(|b| *b == 0),
+        [0xFE, 0xFF, rest @ ..] => printable(rest.iter().skip(1).step_by(2)) && rest.iter().step_by(2).all(|b| *b == 0),
+        // Latin or UTF-8 letters are fine, and random bytes without any control character among 512 do not occur.
+        _ => printable(head.iter()) && head.iter().filter(|b| **b < 0x80).count() * 2 > head.len(),
+    }
+}
+
+fn printable<'a>(mut bytes: impl Iterator<Item = &'a u8>) -> bool {
+    bytes.all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x0C | 0x20..=0x7E | 0x80..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_told_from_boot_sectors() {
+        assert!(is_text(b"<html><body>404</body></html>\n"));
+        assert!(is_text("# Gr\u{fc}\u{df}e\r\n".as_bytes()));
+        assert!(is_text(b"\xFF\xFEa\0b\0"));
+        assert!(!is_text(&[0; 512]));
+        assert!(!is_text(b"\xEB\x63\x90abc"));
+        assert!(!is_text(&[0xF6; 512]), "a formatted floppy");
+    }
+}

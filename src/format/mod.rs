@@ -1,0 +1,151 @@
+//! The formats, one line each, and how an input is recognised: by its content, never by its name alone.
+
+mod flat;
+mod foreign;
+mod linear;
+pub mod raw;
+pub mod vhd;
+pub mod vmdk;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::fault::{Fault, Kind};
+use crate::image::{Adapter, Disk, Facts, Identifiers, Ledger, Writer};
+use crate::io::{Gate, InputFile};
+
+/// Every format. A format's content is looked for in this order; raw, which has none of its own, is the last.
+pub const FORMATS: &[Format] = &[vhd::FORMAT, vmdk::FORMAT, raw::FORMAT];
+
+/// Raw disks have no content of their own to be recognised by.
+const RAW: &Format = &raw::FORMAT;
+
+/// Opens an image as this format.
+pub type Open = fn(&Opening<'_>, Arc<InputFile>) -> Result<Disk, Fault>;
+
+/// A format.
+pub struct Format {
+    /// The word of `-f` and `-O`.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// Endings that its files have, lower case, without the dot.
+    pub input_endings: &'static [&'static str],
+    /// Endings of OUTPUT that choose it.
+    pub output_endings: &'static [&'static str],
+    /// True where the content is of this format; an error where it claims to be and cannot be trusted.
+    pub recognise: fn(&Probe<'_>) -> Result<bool, Fault>,
+    /// Opens an image; `None` where the format is only written.
+    pub open: Option<Open>,
+    /// What can be written, the default first; empty where the format is only read.
+    pub subformats: &'static [Subformat],
+}
+
+/// A variant that can be written.
+pub struct Subformat {
+    /// The word of `-s`, compared without case.
+    pub name: &'static str,
+    /// A short word for it.
+    pub short: &'static str,
+    /// Chooses everything about the output before the first byte, and refuses what the variant cannot hold (rules.md R20).
+    pub writer: fn(&Facts, &Wish) -> Result<Box<dyn Writer>, Fault>,
+}
+
+/// What the user, and the names of the files, ask of an output.
+pub struct Wish {
+    /// OUTPUT as typed; for messages.
+    pub output: std::path::PathBuf,
+    /// The file name that OUTPUT gets.
+    pub file_name: std::ffi::OsString,
+    /// `--adapter`.
+    pub adapter: Option<Adapter>,
+    /// Identifiers and time to record.
+    pub identifiers: Identifiers,
+}
+
+/// What is known of a file before it is opened as an image.
+pub struct Probe<'a> {
+    /// The file.
+    pub file: &'a InputFile,
+    /// Its first bytes: 4 KiB, or all of it.
+    pub head: &'a [u8],
+}
+
+/// How images are opened.
+#[derive(Default, Clone, Copy)]
+pub struct OpenOptions {
+    /// `-f`; the content decides where it is `None`.
+    pub format: Option<&'static Format>,
+    /// `--ignore-bitmaps`: every byte of an allocated VHD block is valid.
+    pub ignore_bitmaps: bool,
+}
+
+/// What a format has at hand while it opens an image.
+pub struct Opening<'a> {
+    /// The gate, for files that the image names.
+    pub gate: &'a Gate,
+    /// The user's options.
+    pub options: OpenOptions,
+    /// Where warnings go.
+    pub ledger: Arc<Ledger>,
+}
+
+/// The format of this name.
+pub fn by_name(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|f| f.name.eq_ignore_ascii_case(name))
+}
+
+/// The format that OUTPUT's ending chooses.
+pub fn by_output_ending(output: &Path) -> Option<&'static Format> {
+    let ending = output.extension()?.to_str()?.to_ascii_lowercase();
+    FORMATS.iter().find(|f| f.output_endings.contains(&ending.as_str()))
+}
+
+impl Format {
+    /// The variant of this name, or of this short one.
+    pub fn subformat(&self, name: &str) -> Option<&'static Subformat> {
+        self.subformats.iter().find(|s| [s.name, s.short].iter().any(|word| word.eq_ignore_ascii_case(name)))
+    }
+}
+
+/// Opens the image that the user named.
+pub fn open(gate: &mut Gate, name: &Path, options: OpenOptions) -> Result<Disk, Fault> {
+    let file = gate.typed(name)?;
+    let format = match options.format {
+        Some(format) => format,
+        None => recognise(&file)?,
+    };
+    let Some(open) = format.open else {
+        return Err(Fault::new(
+            Kind::Unsupported,
+            name,
+            format!("a {}: this version writes them and does not read them", format.title),
+        ));
+    };
+    open(&Opening { gate, options, ledger: Arc::default() }, file)
+}
+
+/// The format of a file, by its content; a raw disk, which has none of its own, by its name when nothing else is recognised.
+fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
+    let mut head = vec![0; 4096];
+    let got = file.read_up_to(0, &mut head)?;
+    head.truncate(got);
+    let probe = Probe { file, head: &head };
+    if probe.head.is_empty() {
+        return Err(Fault::new(Kind::NotThisFormat, file.name(), "the file is empty"));
+    }
+    for format in FORMATS {
+        if (format.recognise)(&probe)? {
+            return Ok(format);
+        }
+    }
+    if let Some(fault) = foreign::recognise(&probe)? {
+        return Err(fault);
+    }
+    let ending = file.name().extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    if file.is_block_device() || RAW.input_endings.contains(&ending.as_str()) {
+        return Ok(RAW);
+    }
+    Err(Fault::new(Kind::NotThisFormat, file.name(), "no disk image that vdconv knows")
+        .advice("if it is a raw disk: -f raw"))
+}

@@ -1,0 +1,141 @@
+//! The block allocation table, read by pages.
+//!
+//! An entry is the sector (512 bytes) at which a block's bitmap begins; 0xFFFFFFFF: the block is not allocated.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use byteorder::{BigEndian, ByteOrder};
+
+use crate::fault::Fault;
+use crate::image::{Claim, Claims, Ledger, SECTOR};
+use crate::io::InputFile;
+
+/// An entry of a block that is not allocated.
+pub const UNALLOCATED: u32 = 0xFFFF_FFFF;
+/// Entries in a page.
+const PAGE: u32 = 1024;
+/// Pages kept.
+const KEPT: usize = 8;
+/// Entries read at once when the table is scanned whole.
+const SCAN: u32 = 16 * PAGE;
+
+/// The table of one image.
+pub struct BlockAllocationTable {
+    file: Arc<InputFile>,
+    ledger: Arc<Ledger>,
+    at: u64,
+    entries: u32,
+    /// Bytes that an allocated block takes up, bitmap included.
+    unit: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    pages: VecDeque<(u32, Vec<u32>)>,
+    claims: Claims,
+    /// Pages whose entries were claimed: a page that is read again does not claim again.
+    claimed: HashMap<u32, Conflicts>,
+}
+
+/// Entries of a page whose block overlaps one that was claimed earlier; `None`: none does, as in every sound image.
+type Conflicts = Option<Box<[bool; PAGE as usize]>>;
+
+/// What the table says about a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Not allocated; so are all blocks before `until`.
+    Unallocated {
+        /// The first block that may be allocated, or the end of what this look at the table covers.
+        until: u32,
+    },
+    /// Allocated at this sector.
+    At(u32),
+    /// Allocated at this sector, and an earlier block lies there too.
+    Overlapping(u32),
+}
+
+impl BlockAllocationTable {
+    /// The table of `entries` entries at byte `at`; the caller has held both against the file's length.
+    pub fn new(file: Arc<InputFile>, ledger: Arc<Ledger>, at: u64, entries: u32, unit: u64) -> BlockAllocationTable {
+        let state = State { pages: VecDeque::new(), claims: Claims::new(unit, SECTOR), claimed: HashMap::new() };
+        BlockAllocationTable { file, ledger, at, entries, unit, state: Mutex::new(state) }
+    }
+
+    /// Byte offset of an entry, for messages.
+    pub fn byte_of(&self, block: u32) -> u64 {
+        self.at + u64::from(block) * 4
+    }
+
+    /// What the table says about `block`; looks at one page.
+    pub fn entry(&self, block: u32) -> Result<Entry, Fault> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = block / PAGE;
+        let kept = self.page(&mut state, page)?;
+        let entries = state.pages.get(kept).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
+        let rest = entries.get((block % PAGE) as usize..).unwrap_or_default();
+        let free = rest.iter().take_while(|e| **e == UNALLOCATED).count();
+        Ok(match rest.first() {
+            Some(sector) if free == 0 => match state.claimed.get(&page) {
+                Some(Some(conflicts)) if conflicts[(block % PAGE) as usize] => Entry::Overlapping(*sector),
+                _ => Entry::At(*sector),
+            },
+            _ => Entry::Unallocated { until: block + free.max(1) as u32 },
+        })
+    }
+
+    /// The first block, `block` apart, that lies where `block` lies; the table is scanned once.
+    pub fn owner(&self, block: u32, sector: u32) -> Result<Option<u32>, Fault> {
+        let reach = self.unit / SECTOR;
+        let mut first = 0;
+        while first < self.entries {
+            for (index, other) in (first..).zip(self.read(first, SCAN)?) {
+                if index != block && other != UNALLOCATED && u64::from(other.abs_diff(sector)) < reach {
+                    return Ok(Some(index));
+                }
+            }
+            first += SCAN.min(self.entries - first);
+        }
+        Ok(None)
+    }
+
+    /// Brings a page into the cache and returns its place there.
+    fn page(&self, state: &mut MutexGuard<'_, State>, page: u32) -> Result<usize, Fault> {
+        if let Some(place) = state.pages.iter().position(|(kept, _)| *kept == page) {
+            return Ok(place);
+        }
+        let entries = self.read(page * PAGE, PAGE)?;
+        if !state.claimed.contains_key(&page) {
+            let conflicts = self.claim(&mut state.claims, &entries);
+            state.claimed.insert(page, conflicts);
+        }
+        if state.pages.len() == KEPT {
+            state.pages.pop_back();
+        }
+        state.pages.push_front((page, entries));
+        Ok(0)
+    }
+
+    fn claim(&self, claims: &mut Claims, entries: &[u32]) -> Conflicts {
+        let mut conflicts: Conflicts = None;
+        let was_full = claims.is_full();
+        for (index, sector) in entries.iter().enumerate().filter(|(_, s)| **s != UNALLOCATED) {
+            let at = u64::from(*sector) * SECTOR;
+            // What begins outside the file is lost anyway, and would cost memory here.
+            if at < self.file.len() && claims.claim(at) == Claim::Overlaps {
+                conflicts.get_or_insert_with(|| Box::new([false; PAGE as usize]))[index] = true;
+            }
+        }
+        if claims.is_full() && !was_full {
+            self.ledger.count("block tables too large to look for overlaps to their end", 1);
+        }
+        conflicts
+    }
+
+    fn read(&self, first: u32, count: u32) -> Result<Vec<u32>, Fault> {
+        let count = count.min(self.entries.saturating_sub(first));
+        let mut bytes = vec![0; count as usize * 4];
+        self.file.read_exact(self.byte_of(first), &mut bytes)?;
+        Ok(bytes.chunks_exact(4).map(BigEndian::read_u32).collect())
+    }
+}

@@ -1,0 +1,134 @@
+//! The dynamic disk header: 1,024 bytes at the footer's data offset.
+//!
+//! Source: "Virtual Hard Disk Image Format Specification" 1.0, section "Dynamic Disk Header Format". All big-endian.
+//!
+//! | offset | bytes | field               | reading                                                   |
+//! |-------:|------:|---------------------|-----------------------------------------------------------|
+//! |      0 |     8 | cookie              | must be `cxsparse`                                        |
+//! |      8 |     8 | data offset         | not looked at                                             |
+//! |     16 |     8 | table offset        | byte of the block allocation table                        |
+//! |     24 |     4 | header version      | major must be 1                                           |
+//! |     28 |     4 | max table entries   | at least the blocks of the disk; more are ignored         |
+//! |     32 |     4 | block size          | bytes, a power of two from 512 to 2 GiB                   |
+//! |     36 |     4 | checksum            | as in the footer, over 1,024 bytes                        |
+//! |     64 |   512 | parent unicode name | UTF-16, big-endian; named when a child is refused         |
+
+use std::path::Path;
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::footer::checksum;
+use crate::fault::{Fault, Kind};
+
+/// Length of the header in bytes.
+pub const LEN: usize = 1024;
+/// The first eight bytes.
+pub const COOKIE: [u8; 8] = *b"cxsparse";
+/// The largest block that is read, in bytes.
+const MAX_BLOCK: u32 = 1 << 31;
+
+/// Field offsets, in the order of the table above.
+mod at {
+    pub const TABLE_OFFSET: usize = 16;
+    pub const VERSION: usize = 24;
+    pub const MAX_TABLE_ENTRIES: usize = 28;
+    pub const BLOCK_SIZE: usize = 32;
+    pub const CHECKSUM: usize = 36;
+    pub const PARENT_NAME: usize = 64;
+    pub const PARENT_NAME_END: usize = 576;
+}
+
+/// A header whose cookie, checksum, version and block size are right.
+#[derive(Debug, Clone)]
+pub struct DynamicHeader {
+    /// Byte offset of the block allocation table.
+    pub table_offset: u64,
+    /// Entries of the table.
+    pub max_table_entries: u32,
+    /// Bytes of guest data in a block.
+    pub block_size: u32,
+    /// The parent's file name; empty in a dynamic disk.
+    pub parent_name: String,
+}
+
+impl DynamicHeader {
+    /// Parses and verifies. `base` is where `raw` begins in `file`; it serves messages only.
+    pub fn parse(raw: &[u8; LEN], file: &Path, base: u64) -> Result<DynamicHeader, Fault> {
+        if !raw.starts_with(&COOKIE) {
+            return Err(Fault::damaged(file, base, "VHD dynamic header cookie")
+                .found(raw[..8].escape_ascii())
+                .expected("cxsparse"));
+        }
+        let (stored, computed) = (BigEndian::read_u32(&raw[at::CHECKSUM..]), checksum(raw, at::CHECKSUM));
+        if stored != computed {
+            return Err(Fault::damaged(file, base + at::CHECKSUM as u64, "VHD dynamic header checksum")
+                .found(format!("{stored:#010x}"))
+                .expected(format!("{computed:#010x}")));
+        }
+        let version = BigEndian::read_u32(&raw[at::VERSION..]);
+        if version >> 16 != 1 {
+            return Err(Fault::new(Kind::Unsupported, file, "VHD dynamic header version")
+                .at(base + at::VERSION as u64)
+                .found(format!("{version:#010x}"))
+                .expected("0x00010000"));
+        }
+        let block_size = BigEndian::read_u32(&raw[at::BLOCK_SIZE..]);
+        if !block_size.is_power_of_two() || !(512..=MAX_BLOCK).contains(&block_size) {
+            return Err(Fault::damaged(file, base + at::BLOCK_SIZE as u64, "VHD block size")
+                .found(block_size)
+                .expected("a power of two from 512 to 2147483648"));
+        }
+        let name: Vec<u16> = raw[at::PARENT_NAME..at::PARENT_NAME_END]
+            .chunks_exact(2)
+            .map(BigEndian::read_u16)
+            .take_while(|unit| *unit != 0)
+            .collect();
+        Ok(DynamicHeader {
+            table_offset: BigEndian::read_u64(&raw[at::TABLE_OFFSET..]),
+            max_table_entries: BigEndian::read_u32(&raw[at::MAX_TABLE_ENTRIES..]),
+            block_size,
+            parent_name: String::from_utf16_lossy(&name),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header of a 127 GiB disk by Hyper-V 2012 R2, whose checksum is known to be 0xFFFFF379.
+    fn hyper_v() -> [u8; LEN] {
+        let mut raw = [0; LEN];
+        raw[..8].copy_from_slice(b"cxsparse");
+        raw[8..16].fill(0xFF);
+        BigEndian::write_u64(&mut raw[16..], 0x600);
+        BigEndian::write_u32(&mut raw[24..], 0x0001_0000);
+        BigEndian::write_u32(&mut raw[28..], 0xFE00);
+        BigEndian::write_u32(&mut raw[32..], 0x0020_0000);
+        BigEndian::write_u32(&mut raw[36..], 0xFFFF_F379);
+        raw
+    }
+
+    #[test]
+    fn hyper_vs_header_is_read() {
+        let header = DynamicHeader::parse(&hyper_v(), Path::new("h.vhd"), 512).unwrap();
+        assert_eq!((header.table_offset, header.max_table_entries, header.block_size), (0x600, 0xFE00, 2 << 20));
+        assert_eq!(header.parent_name, "");
+    }
+
+    #[test]
+    fn odd_block_sizes_and_a_wrong_checksum_are_refused_at_their_bytes() {
+        let mut raw = hyper_v();
+        raw[700] = 1;
+        let fault = DynamicHeader::parse(&raw, Path::new("h.vhd"), 512).unwrap_err();
+        assert_eq!(fault.byte(), Some(512 + 36));
+        for size in [0u32, 256, 513, 3 << 20, 0xFFFF_FFFF] {
+            let mut raw = hyper_v();
+            BigEndian::write_u32(&mut raw[32..], size);
+            let sum = checksum(&raw, 36);
+            BigEndian::write_u32(&mut raw[36..], sum);
+            let fault = DynamicHeader::parse(&raw, Path::new("h.vhd"), 512).unwrap_err();
+            assert_eq!((fault.byte(), fault.field()), (Some(512 + 32), "VHD block size"), "{size}");
+        }
+    }
+}

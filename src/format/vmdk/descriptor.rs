@@ -1,0 +1,157 @@
+//! The descriptor: a text that tells what a VMDK is made of.
+//!
+//! Written so that the strictest readers take it: QEMU wants `# Disk DescriptorFile` and `version=1` first, CID before parentCID, and
+//! no blank line right before an extent; libvmdk wants the comments `# Extent description` and `# The Disk Data Base` letter for letter;
+//! VirtualBox wants header keys, extents, ddb keys in this order, and `ddb.uuid.image` in hosted kinds.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::fault::{Fault, Kind};
+use crate::format::Wish;
+use crate::image::{Adapter, Facts};
+
+/// What a descriptor says of one disk of a hosted kind.
+pub struct Descriptor<'a> {
+    /// `createType`.
+    pub create_type: &'static str,
+    /// Sectors.
+    pub capacity: u64,
+    /// The extent lines.
+    pub extent: String,
+    /// The controller.
+    pub adapter: Adapter,
+    /// Where identifiers are taken from.
+    pub wish: &'a Wish,
+}
+
+impl<'a> Descriptor<'a> {
+    /// For a hosted kind. The adapter: the user's, the one that the source recorded, the one that machines of the source's format boot
+    /// from, else LSI Logic.
+    pub fn hosted(
+        create_type: &'static str,
+        capacity: u64,
+        extent: String,
+        facts: &Facts,
+        wish: &'a Wish,
+    ) -> Descriptor<'a> {
+        let adapter = wish.adapter.or(facts.adapter).or(facts.usual_adapter).unwrap_or(Adapter::LsiLogic);
+        Descriptor { create_type, capacity, extent, adapter, wish }
+    }
+
+    /// The text.
+    pub fn text(&self) -> String {
+        let ids = &self.wish.identifiers;
+        let (cylinders, heads, sectors) = geometry(self.adapter, self.capacity);
+        let mut text = String::new();
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{line}");
+        };
+        line(format_args!("# Disk DescriptorFile"));
+        line(format_args!("version=1"));
+        line(format_args!("encoding=\"UTF-8\""));
+        line(format_args!("CID={:08x}", ids.cid));
+        line(format_args!("parentCID=ffffffff"));
+        line(format_args!("createType=\"{}\"", self.create_type));
+        line(format_args!(""));
+        line(format_args!("# Extent description"));
+        line(format_args!("{}", self.extent));
+        line(format_args!(""));
+        line(format_args!("# The Disk Data Base"));
+        line(format_args!("#DDB"));
+        line(format_args!(""));
+        line(format_args!("ddb.adapterType = \"{}\"", self.adapter));
+        line(format_args!("ddb.geometry.cylinders = \"{cylinders}\""));
+        line(format_args!("ddb.geometry.heads = \"{heads}\""));
+        line(format_args!("ddb.geometry.sectors = \"{sectors}\""));
+        line(format_args!("ddb.longContentID = \"{}{:08x}\"", hex(&ids.long), ids.cid));
+        line(format_args!("ddb.uuid = \"{}\"", scsi_id(&ids.scsi)));
+        line(format_args!("ddb.uuid.image = \"{}\"", ids.uuid));
+        line(format_args!("ddb.virtualHWVersion = \"4\""));
+        text
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The guest-visible id: `60 00 C2 9x`, then twelve bytes, a dash in the middle.
+fn scsi_id(random: &[u8; 13]) -> String {
+    let mut bytes = [0x60, 0x00, 0xC2, 0x90 | random[0] & 0x0F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    bytes[4..].copy_from_slice(&random[1..]);
+    let half = |bytes: &[u8]| bytes.iter().map(|b| hex(&[*b])).collect::<Vec<_>>().join(" ");
+    format!("{}-{}", half(&bytes[..8]), half(&bytes[8..]))
+}
+
+/// Cylinders, heads, sectors as VMware's own products choose them for a controller and a capacity in sectors.
+fn geometry(adapter: Adapter, capacity: u64) -> (u64, u64, u64) {
+    const GIB_SECTORS: u64 = (1 << 30) / 512;
+    /// The most that readers take for a SCSI disk.
+    const MAX_SCSI_CYLINDERS: u64 = 65_535;
+    let (heads, sectors, most) = match adapter {
+        Adapter::Ide => (16, 63, u64::MAX),
+        _ if capacity < GIB_SECTORS => (64, 32, MAX_SCSI_CYLINDERS),
+        _ if capacity < 2 * GIB_SECTORS => (128, 32, MAX_SCSI_CYLINDERS),
+        _ => (255, 63, MAX_SCSI_CYLINDERS),
+    };
+    ((capacity / (heads * sectors)).clamp(1, most), heads, sectors)
+}
+
+/// A name as an extent line can hold it, if it can: UTF-8, no quote, no control character.
+fn holdable(name: &OsStr) -> Option<&str> {
+    name.to_str().filter(|name| !name.chars().any(|c| c == '"' || c.is_control()))
+}
+
+/// The name for a kind of one file. Readers take the file itself whatever the name says, so a substitute serves.
+pub fn own_name(wish: &Wish) -> String {
+    match holdable(&wish.file_name) {
+        Some(name) => name.to_string(),
+        None => {
+            wish.file_name.to_string_lossy().chars().map(|c| if c == '"' || c.is_control() { '_' } else { c }).collect()
+        }
+    }
+}
+
+/// The name of a file beside the descriptor: the stem of OUTPUT and `suffix`. Refused where an extent line cannot hold it.
+pub fn name_beside(wish: &Wish, suffix: &str) -> Result<String, Fault> {
+    let stem = Path::new(&wish.file_name).file_stem().unwrap_or_default();
+    holdable(stem).map(|stem| format!("{stem}{suffix}")).ok_or_else(|| {
+        Fault::new(
+            Kind::Usage,
+            &wish.output,
+            "a descriptor cannot hold this name: it must be UTF-8 without quotes or control characters",
+        )
+        .advice("choose another name, or -s monolithicSparse, which is one file")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geometry_is_what_vmware_wrote_for_the_same_capacity() {
+        for (adapter, capacity, want) in [
+            (Adapter::LsiLogic, 61_440, (30, 64, 32)),
+            (Adapter::LsiLogic, 4096, (2, 64, 32)),
+            (Adapter::LsiLogic, 41_943_040, (2610, 255, 63)),
+            (Adapter::BusLogic, 125_829_120, (7832, 255, 63)),
+            (Adapter::Ide, 1_048_576, (1040, 16, 63)),
+            (Adapter::LsiLogic, 1_048_576_000, (65_270, 255, 63)),
+            (Adapter::Ide, 1, (1, 16, 63)),
+        ] {
+            assert_eq!(geometry(adapter, capacity), want, "{adapter} {capacity}");
+        }
+    }
+
+    #[test]
+    fn a_scsi_id_has_vmwares_prefix_and_form() {
+        assert_eq!(
+            scsi_id(&[0xF8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+            "60 00 c2 98 01 02 03 04-05 06 07 08 09 0a 0b 0c"
+        );
+    }
+}

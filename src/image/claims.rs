@@ -1,0 +1,141 @@
+//! Who owns which stretch of a file: finds units that overlap (rules.md R8) while tables are read, in bounded memory.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Bytes of slots that the claims of one layer may take; past that it stops claiming and says so.
+const BUDGET: usize = 48 << 20;
+/// Slots in a page; pages are made on demand, so that a sparse file costs what it stores.
+const PAGE: u64 = 4096;
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The place was free and is taken now.
+    Taken,
+    /// Another unit lies there, wholly or in part.
+    Overlaps,
+    /// The claims' memory is used up: nobody knows.
+    Unknown,
+}
+
+/// The places of a file that units of one length were given.
+///
+/// The file is cut into slots of one unit's length. A slot holds at most one unit's first byte (two would overlap), so that its
+/// position in the slot is all that has to be kept: one byte where there are up to 255 positions, else four.
+pub struct Claims {
+    unit: u64,
+    step: u64,
+    wide: bool,
+    pages: HashMap<u64, Box<[u8]>>,
+    used: usize,
+    full: bool,
+}
+
+impl Claims {
+    /// For units of `unit` bytes that begin at multiples of `step` bytes. Both are at least 1 and `step` divides `unit`.
+    pub fn new(unit: u64, step: u64) -> Claims {
+        let (unit, step) = (unit.max(1), step.max(1));
+        Claims { unit, step, wide: unit / step > 255, pages: HashMap::new(), used: 0, full: false }
+    }
+
+    /// Claims the unit that begins at byte `at`.
+    pub fn claim(&mut self, at: u64) -> Claim {
+        let (slot, position) = (at / self.unit, (at % self.unit / self.step) as u32);
+        let before = slot.checked_sub(1).and_then(|s| self.get(s));
+        let overlaps = self.get(slot).is_some()
+            || before.is_some_and(|p| p > position)
+            || self.get(slot + 1).is_some_and(|p| p < position);
+        if overlaps {
+            return Claim::Overlaps;
+        }
+        match self.put(slot, position) {
+            true => Claim::Taken,
+            false => Claim::Unknown,
+        }
+    }
+
+    /// True once memory ran out: later overlaps may go unseen.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    fn width(&self) -> usize {
+        if self.wide { 4 } else { 1 }
+    }
+
+    fn place(&self, slot: u64) -> (u64, Range<usize>) {
+        let start = (slot % PAGE) as usize * self.width();
+        (slot / PAGE, start..start + self.width())
+    }
+
+    /// The position in `slot`, kept one higher so that 0 means free.
+    fn get(&self, slot: u64) -> Option<u32> {
+        let (page, bytes) = self.place(slot);
+        let bytes = self.pages.get(&page)?.get(bytes)?;
+        let kept = bytes.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+        kept.checked_sub(1)
+    }
+
+    fn put(&mut self, slot: u64, position: u32) -> bool {
+        let (page, bytes) = self.place(slot);
+        let size = PAGE as usize * self.width();
+        if !self.pages.contains_key(&page) {
+            if self.used + size > BUDGET {
+                self.full = true;
+                return false;
+            }
+            self.used += size;
+        }
+        let width = self.width();
+        let page = self.pages.entry(page).or_insert_with(|| vec![0; size].into_boxed_slice());
+        page[bytes].copy_from_slice(&(position + 1).to_le_bytes()[..width]);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn touching_units_do_not_overlap_and_one_sector_more_does() {
+        let unit = 4097 * 512;
+        let mut claims = Claims::new(unit, 512);
+        assert_eq!(claims.claim(2048), Claim::Taken);
+        assert_eq!(claims.claim(2048 + unit), Claim::Taken);
+        assert_eq!(claims.claim(2048 + 3 * unit - 512), Claim::Taken);
+        assert_eq!(claims.claim(2048 + 2 * unit), Claim::Overlaps);
+        assert_eq!(claims.claim(2048), Claim::Overlaps);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_its_end_is_told() {
+        let mut claims = Claims::new(1024, 512);
+        let pages = (BUDGET / PAGE as usize) as u64;
+        for page in 0..pages {
+            assert_eq!(claims.claim(page * PAGE * 1024), Claim::Taken);
+        }
+        assert!(!claims.is_full());
+        assert_eq!(claims.claim(pages * PAGE * 1024), Claim::Unknown);
+        assert!(claims.is_full());
+    }
+
+    proptest! {
+        #[test]
+        fn claims_find_what_comparing_all_pairs_finds(
+            unit_sectors in prop_oneof![Just(1u64), Just(2), Just(5), Just(255), Just(256), Just(4097)],
+            starts in prop::collection::vec(0u64..20_000, 1..60),
+        ) {
+            let unit = unit_sectors * 512;
+            let (mut claims, mut taken) = (Claims::new(unit, 512), Vec::<u64>::new());
+            for start in starts.into_iter().map(|s| s * 512) {
+                let free = taken.iter().all(|t| start.abs_diff(*t) >= unit);
+                prop_assert_eq!(claims.claim(start), if free { Claim::Taken } else { Claim::Overlaps });
+                if free { taken.push(start) }
+            }
+        }
+    }
+}

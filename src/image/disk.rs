@@ -1,0 +1,115 @@
+//! An opened disk: its chain of layers and what is known about it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use super::{Adapter, Chain, Geometry, IdentifierSource, Layer, Ledger};
+use crate::fault::{Fault, Kind};
+use crate::io::{FileId, InputFile};
+
+/// Who wrote an image, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Creator {
+    /// The creator application as recorded, without padding.
+    pub application: String,
+    /// The product that is known to write that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product: Option<&'static str>,
+    /// Its version as recorded.
+    pub version: String,
+    /// The host system as recorded, without padding.
+    pub host_os: String,
+}
+
+/// What `info` prints and writers are made from.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Name of the format, as in `FORMATS`.
+    pub format: &'static str,
+    /// Its title for people.
+    pub title: &'static str,
+    /// The variant, in the format's own word; empty where there is but one.
+    pub subformat: &'static str,
+    /// Size of the guest's disk in bytes, a whole number of 512-byte sectors.
+    pub virtual_size: u64,
+    /// Logical sector size of the guest in bytes: 512 or 4096.
+    pub logical_sector_size: u32,
+    /// The image's own identifier.
+    pub uuid: Option<Uuid>,
+    /// The geometry as recorded.
+    pub geometry: Option<Geometry>,
+    /// The controller as recorded.
+    pub adapter: Option<Adapter>,
+    /// The controller that the machines of this format boot from, where the format itself records none.
+    pub usual_adapter: Option<Adapter>,
+    /// Who wrote it.
+    pub creator: Option<Creator>,
+    /// When it was made, as it says itself.
+    pub created: Option<SystemTime>,
+    /// The unit of allocation in bytes, where there is one.
+    pub block_size: Option<u64>,
+}
+
+/// A disk that can be read: the chain resolved, with its facts, its files and its ledger.
+pub struct Disk {
+    /// The layers.
+    pub chain: Chain,
+    /// What is known about the disk.
+    pub facts: Facts,
+    /// Warnings met while opening and later.
+    pub ledger: Arc<Ledger>,
+    files: Vec<Arc<InputFile>>,
+}
+
+impl Disk {
+    /// A disk of one layer.
+    pub fn single(
+        layer: Arc<dyn Layer>,
+        facts: Facts,
+        files: Vec<Arc<InputFile>>,
+        ledger: Arc<Ledger>,
+    ) -> Result<Disk, Fault> {
+        let file = files.first().map(|f| f.name().to_path_buf()).unwrap_or_default();
+        if facts.virtual_size == 0 {
+            return Err(Fault::new(Kind::Damaged, file, "the disk has no sectors").found("a size of 0"));
+        }
+        Ok(Disk { chain: Chain::single(layer), facts, files, ledger })
+    }
+
+    /// Every file that the disk is read from; the first is what the user named.
+    pub fn files(&self) -> &[Arc<InputFile>] {
+        &self.files
+    }
+
+    /// The file that a run names.
+    pub fn file(&self, id: FileId) -> Option<&Arc<InputFile>> {
+        self.files.iter().find(|f| f.id() == id)
+    }
+
+    /// Bytes that the source's files take up on their disk: what a conversion may have to store at most (holes apart).
+    pub fn stored_at_most(&self) -> u64 {
+        let sum = self.files.iter().fold(0u64, |sum, f| sum.saturating_add(f.allocated()));
+        sum.min(self.facts.virtual_size)
+    }
+
+    /// An error where a source file changed its size or time since it was opened (rules.md R4).
+    pub fn unchanged(&self) -> Result<(), Fault> {
+        self.files.iter().try_for_each(|f| f.unchanged())
+    }
+
+    /// What identifiers may be derived from: the source's own, or its first bytes.
+    pub fn identifier_source(&self) -> Result<IdentifierSource, Fault> {
+        let head = match (self.facts.uuid, self.files.first()) {
+            (None, Some(file)) => {
+                let mut head = vec![0; 64 << 10];
+                let got = file.read_up_to(0, &mut head)?;
+                head.truncate(got);
+                head
+            }
+            _ => Vec::new(),
+        };
+        Ok(IdentifierSource { uuid: self.facts.uuid, head, size: self.facts.virtual_size })
+    }
+}

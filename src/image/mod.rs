@@ -1,0 +1,31 @@
+//! The shared vocabulary of readers, writers and the engine.
+//!
+//! A **layer** is one image of a chain and may say `Absent` (ask the parent); a **disk** is the chain resolved, where `Absent`
+//! cannot appear. Readers answer [`Layer::run_at`]; writers make a [`Plan`] and a [`Placer`]; neither moves guest data.
+
+mod adapter;
+mod chain;
+mod claims;
+mod contract;
+mod disk;
+mod geometry;
+mod identity;
+mod layer;
+mod ledger;
+mod run;
+mod writer;
+
+pub use adapter::Adapter;
+pub use chain::{Chain, Resolver};
+pub use claims::{Claim, Claims};
+pub use contract::Contract;
+pub use disk::{Creator, Disk, Facts};
+pub use geometry::Geometry;
+pub use identity::{IdentifierSource, Identifiers};
+pub use layer::{Layer, Unpack};
+pub use ledger::Ledger;
+pub use run::{Here, Run};
+pub use writer::{Encoder, Order, Phase, Placer, Plan, PlannedFile, Put, Seen, Verdict, Write, Writer, Writes};
+
+/// Bytes of the sector that VHD and VMDK count in, whatever the guest's logical sector is.
+pub const SECTOR: u64 = 512;

@@ -1,0 +1,311 @@
+//! Outputs that are never half done: temporary names, positional writes, stable storage, and final names last of all.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tempfile::TempPath;
+
+use super::input::InputFile;
+use super::sys::{self, FileKind};
+use crate::fault::{Fault, Kind};
+
+/// In front of every temporary name, so that what a killed run leaves can be told from data.
+const PREFIX: &str = ".vdconv-";
+/// Links that are followed from OUTPUT to its target, as the system does.
+const MAX_LINKS: usize = 40;
+/// Zeroes are written from a buffer of this many bytes.
+const ZEROES: usize = 64 << 10;
+
+/// Where an output goes: OUTPUT with its links followed, and the other files of its set beside it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// As the user typed it; for messages.
+    pub typed: PathBuf,
+    path: PathBuf,
+}
+
+impl Target {
+    /// Follows links (the target of a link is what gets replaced) and refuses what is no regular file (rules.md R27).
+    pub fn resolve(typed: &Path) -> Result<Target, Fault> {
+        let mut path = typed.to_path_buf();
+        if path.file_name().is_none() || typed.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(Fault::new(Kind::Unsupported, typed, "the output must be a file").found("the name of a folder"));
+        }
+        for _ in 0..MAX_LINKS {
+            let meta = match fs::symlink_metadata(&path) {
+                Ok(meta) => meta,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let folder = parent(&path);
+                    return match fs::metadata(folder) {
+                        Ok(meta) if meta.is_dir() => Ok(Target { typed: typed.to_path_buf(), path }),
+                        Ok(_) => Err(Fault::new(Kind::NotFound, folder, "the output's folder is no folder")),
+                        Err(error) => Err(Fault::io(folder, "the output's folder cannot be used", error)),
+                    };
+                }
+                Err(error) => return Err(Fault::io(typed, "cannot look at the output", error)),
+            };
+            if meta.is_symlink() {
+                let to = fs::read_link(&path).map_err(|e| Fault::io(&path, "cannot follow the link", e))?;
+                path = parent(&path).join(to);
+                continue;
+            }
+            return match sys::kind(&meta) {
+                FileKind::Regular => Ok(Target { typed: typed.to_path_buf(), path }),
+                other => {
+                    Err(Fault::new(Kind::Unsupported, typed, "the output must be a regular file").found(other.words()))
+                }
+            };
+        }
+        Err(Fault::new(Kind::Io, typed, "too many links"))
+    }
+
+    /// The final path of OUTPUT itself (`None`), or of a file of its set: the stem with `suffix` in place of the ending.
+    pub fn file(&self, suffix: Option<&str>) -> PathBuf {
+        let Some(suffix) = suffix else { return self.path.clone() };
+        let mut name = self.path.file_stem().unwrap_or_default().to_os_string();
+        name.push(suffix);
+        self.path.with_file_name(name)
+    }
+
+    /// The folder that all files of the output lie in.
+    pub fn folder(&self) -> &Path {
+        parent(&self.path)
+    }
+}
+
+/// The folder of a path; the current one where the path is a bare name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A file that is asked for.
+#[derive(Debug, Clone)]
+pub struct OutputFile {
+    /// Its final path.
+    pub path: PathBuf,
+    /// Its length in bytes, where that is known.
+    pub len: Option<u64>,
+}
+
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    name: TempPath,
+    written: AtomicU64,
+}
+
+/// All files of one conversion. Dropped before they are published, they are removed.
+pub struct Outputs {
+    files: Vec<Temporary>,
+    folder: PathBuf,
+    force: bool,
+    sync: bool,
+    holes: bool,
+}
+
+/// How outputs are made.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputOptions {
+    /// Replace what is there.
+    pub force: bool,
+    /// Wait for stable storage.
+    pub sync: bool,
+    /// What is not written may stay a hole.
+    pub holes: bool,
+}
+
+impl Outputs {
+    /// Refuses, before a byte is written, outputs that exist (unless `force`; rules.md R15) and outputs that are an input (R16).
+    pub fn check(wanted: &[OutputFile], inputs: &[Arc<InputFile>], force: bool) -> Result<(), Fault> {
+        for OutputFile { path, .. } in wanted {
+            for input in inputs {
+                if input.is_at(path)? {
+                    return Err(Fault::new(Kind::Usage, path, "the output is the input, or a file of it")
+                        .found(input.name().display())
+                        .advice("name another output"));
+                }
+            }
+            match fs::symlink_metadata(path) {
+                Ok(meta) if sys::kind(&meta) != FileKind::Regular => {
+                    let what = if meta.is_symlink() { "a link" } else { sys::kind(&meta).words() };
+                    return Err(Fault::new(Kind::Unsupported, path, "the output must be a regular file").found(what));
+                }
+                Ok(_) if !force => return Err(exists(path)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Fault::io(path, "cannot look at the output", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the files under temporary names in `folder`. The last of `wanted` is the one that names the others.
+    pub fn create(folder: &Path, wanted: &[OutputFile], options: OutputOptions) -> Result<Outputs, Fault> {
+        let mut files = Vec::new();
+        for OutputFile { path, len } in wanted {
+            let made = sys::temporary(folder, PREFIX)
+                .map_err(|e| Fault::io(path, "cannot make a file in the output's folder", e))?;
+            let (file, name) = made.into_parts();
+            if let Some(len) = len {
+                file.set_len(*len).map_err(|e| Fault::io(path, "cannot set the length of the output", e).found(len))?;
+            }
+            files.push(Temporary { path: path.clone(), file, name, written: AtomicU64::new(0) });
+        }
+        let OutputOptions { force, sync, holes } = options;
+        Ok(Outputs { files, folder: folder.to_path_buf(), force, sync, holes })
+    }
+
+    fn file(&self, index: usize) -> Result<&Temporary, Fault> {
+        self.files.get(index).ok_or_else(|| Fault::new(Kind::Io, "", "a write to a file that the plan does not have"))
+    }
+
+    /// Writes all of `bytes` at byte `at`.
+    pub fn write(&self, index: usize, at: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let out = self.file(index)?;
+        let mut done = 0;
+        while done < bytes.len() {
+            match sys::write_at(&out.file, &bytes[done..], at + done as u64) {
+                Ok(0) => return Err(cannot_write(&out.path, at + done as u64, io::ErrorKind::WriteZero.into())),
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(cannot_write(&out.path, at + done as u64, error)),
+            }
+        }
+        out.written.fetch_add(done as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes `len` bytes from `at` read as zero. The files are fresh: where holes may stay there is nothing to do.
+    pub fn write_zeroes(&self, index: usize, at: u64, len: u64) -> Result<(), Fault> {
+        if self.holes {
+            return Ok(());
+        }
+        let zeroes = [0; ZEROES];
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(ZEROES as u64);
+            self.write(index, at + done, &zeroes[..n as usize])?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Sets a file's length.
+    pub fn set_len(&self, index: usize, len: u64) -> Result<(), Fault> {
+        let out = self.file(index)?;
+        out.file.set_len(len).map_err(|e| Fault::io(&out.path, "cannot set the length of the output", e).found(len))
+    }
+
+    /// Waits until all that was written is on stable storage; nothing under `--no-sync`.
+    pub fn sync(&self) -> Result<(), Fault> {
+        if !self.sync {
+            return Ok(());
+        }
+        self.files.iter().try_for_each(|out| {
+            out.file.sync_all().map_err(|e| Fault::io(&out.path, "cannot bring the output to stable storage", e))
+        })
+    }
+
+    /// Bytes written so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.files.iter().map(|f| f.written.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The sum of the files' lengths, and of what they take up on disk.
+    pub fn sizes(&self) -> (u64, u64) {
+        let metas = self.files.iter().filter_map(|f| f.file.metadata().ok());
+        metas.fold((0, 0), |(len, allocated), meta| (len + meta.len(), allocated + sys::allocated(&meta)))
+    }
+
+    /// Gives the files their final names, all or none of them: in order, the one that names the others last. The warning is about the
+    /// folder that could not be brought to stable storage.
+    pub fn publish(self) -> Result<Option<Fault>, Fault> {
+        let Outputs { files, folder, force, sync, .. } = self;
+        // Handles are closed before any rename: some systems refuse to rename an open file.
+        let names: Vec<(TempPath, PathBuf)> = files.into_iter().map(|t| (t.name, t.path)).collect();
+        match (force, names.len()) {
+            // A single file is exchanged in one step: at every moment the old or the new one is there, whole.
+            (true, 1) => names.into_iter().try_for_each(|(name, path)| {
+                name.persist(&path).map_err(|e| Fault::io(path, "cannot give the output its name", e.error))
+            })?,
+            (true, _) => {
+                let aside = Aside::take(&folder, &names)?;
+                if let Err(fault) = place(names) {
+                    return Err(aside.give_back(fault));
+                }
+            }
+            (false, _) => place(names)?,
+        }
+        if !sync {
+            return Ok(None);
+        }
+        Ok(sys::sync_folder(&folder).err().map(|e| Fault::io(folder, "cannot bring the folder to stable storage", e)))
+    }
+}
+
+/// Renames in order, never onto something that exists; after a failure those already renamed are removed again.
+fn place(names: Vec<(TempPath, PathBuf)>) -> Result<(), Fault> {
+    let mut placed: Vec<PathBuf> = Vec::new();
+    for (name, path) in names {
+        if let Err(error) = name.persist_noclobber(&path) {
+            for path in placed {
+                let _ = fs::remove_file(path);
+            }
+            return Err(match error.error.kind() {
+                io::ErrorKind::AlreadyExists => exists(&path),
+                _ => Fault::io(path, "cannot give the output its name", error.error),
+            });
+        }
+        placed.push(path);
+    }
+    Ok(())
+}
+
+/// The old files of a set that is replaced, under temporary names: removed when the new set stands, given back when it does not.
+struct Aside(Vec<(TempPath, PathBuf)>);
+
+impl Aside {
+    /// The file that names the others goes first: at no moment does it stand beside new extents.
+    fn take(folder: &Path, names: &[(TempPath, PathBuf)]) -> Result<Aside, Fault> {
+        let mut aside = Aside(Vec::new());
+        for (_, path) in names.iter().rev() {
+            let place = match sys::temporary(folder, PREFIX) {
+                Ok(place) => place.into_temp_path(),
+                Err(e) => return Err(aside.give_back(Fault::io(path, "cannot make a file in the output's folder", e))),
+            };
+            match fs::rename(path, &place) {
+                Ok(()) => aside.0.push((place, path.clone())),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(aside.give_back(Fault::io(path, "cannot move the old output aside", e))),
+            }
+        }
+        Ok(aside)
+    }
+
+    /// Puts the old files back, and passes `fault` on.
+    fn give_back(self, fault: Fault) -> Fault {
+        for (place, path) in self.0.into_iter().rev() {
+            if let Err(error) = place.persist_noclobber(&path)
+                && let Ok(kept) = error.path.keep()
+            {
+                // Better a stray name than a lost disk.
+                return fault.advice(format!("the old {} is kept as {}", path.display(), kept.display()));
+            }
+        }
+        fault
+    }
+}
+
+fn exists(path: &Path) -> Fault {
+    Fault::new(Kind::Exists, path, "the output exists").advice("--force replaces it, once the new one is complete")
+}
+
+fn cannot_write(path: &Path, at: u64, error: io::Error) -> Fault {
+    Fault::io(path, "cannot write", error).at(at)
+}

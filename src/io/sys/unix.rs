@@ -1,0 +1,125 @@
+//! Unix, with Linux's extras where there are some.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use rustix::fs::OFlags;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+
+use super::FileKind;
+
+/// What the metadata says.
+pub fn kind(of: &Metadata) -> FileKind {
+    let t = of.file_type();
+    match () {
+        _ if t.is_file() => FileKind::Regular,
+        _ if t.is_dir() => FileKind::Folder,
+        _ if t.is_block_device() => FileKind::BlockDevice,
+        _ if t.is_char_device() => FileKind::CharacterDevice,
+        _ if t.is_fifo() => FileKind::Fifo,
+        _ if t.is_socket() => FileKind::Socket,
+        _ => FileKind::Other,
+    }
+}
+
+/// Opens for reading and never waits: a FIFO put in the file's place after it was looked at does not hang us.
+pub fn open_read(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+/// Reads at an offset; may read less.
+pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    file.read_at(bytes, at)
+}
+
+/// Writes at an offset; may write less.
+pub fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    file.write_at(bytes, at)
+}
+
+/// Bytes that a file takes up on its disk.
+pub fn allocated(of: &Metadata) -> u64 {
+    of.blocks().saturating_mul(512)
+}
+
+/// The next stretch of `file` from `at` on that is not a hole, cut to `len`; `None` where only holes follow. File systems that do not
+/// know call everything data.
+pub fn next_data(file: &File, at: u64, len: u64) -> io::Result<Option<Range<u64>>> {
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+    let start = match seek(file, SeekFrom::Data(at)) {
+        Ok(start) => start,
+        Err(Errno::NXIO) => return Ok(None),
+        Err(Errno::INVAL | Errno::NOTSUP | Errno::NOTTY | Errno::NOSYS) => return Ok(Some(at..len)),
+        Err(error) => return Err(error.into()),
+    };
+    if start >= len {
+        return Ok(None);
+    }
+    let end = seek(file, SeekFrom::Hole(start))?;
+    Ok(Some(start..end.clamp(start + 1, len)))
+}
+
+/// Is `file` what `path` leads to? False where nothing is there.
+pub fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    let (a, b) = match std::fs::metadata(path) {
+        Ok(b) => (file.metadata()?, b),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+}
+
+/// Bytes that a user may still store in the folder's file system.
+pub fn free_space(folder: &Path) -> io::Result<u64> {
+    let s = rustix::fs::statvfs(folder)?;
+    Ok(s.f_bavail.saturating_mul(s.f_frsize))
+}
+
+/// A new file in `folder` under a temporary name. Its mode follows the umask, as that of any new file.
+pub fn temporary(folder: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(prefix).permissions(Permissions::from_mode(0o666)).tempfile_in(folder)
+}
+
+/// Makes renames in `folder` last. File systems without that notion are content.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP set `flag`, and `signal` to the signal's number. A signal that was ignored when the program
+/// started stays ignored (nohup, a shell's background job). SIGXFSZ becomes an error of the write that met the limit.
+pub fn watch_signals(flag: &Arc<AtomicBool>, signal: &Arc<AtomicUsize>) -> io::Result<()> {
+    let ignored = ignored_signals();
+    for number in [SIGINT, SIGTERM, SIGHUP] {
+        if ignored & 1 << (number - 1) == 0 {
+            // Registered first, so that the number is there when the flag is seen.
+            signal_hook::flag::register_usize(number, Arc::clone(signal), number as usize)?;
+            signal_hook::flag::register(number, Arc::clone(flag))?;
+        }
+    }
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    Ok(())
+}
+
+/// The signals that this process ignores, as the kernel's mask; 0 where the kernel does not tell.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    u64::from_str_radix(mask.trim(), 16).unwrap_or(0)
+}
+
+/// Ends the process as the signal would have, so that a shell's loop stops too. Returns only if that failed.
+pub fn end_by_signal(signal: usize) {
+    if let Ok(signal) = i32::try_from(signal) {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+}

@@ -1,0 +1,92 @@
+//! Windows. Outputs have no holes here (std cannot set the sparse flag), which costs space and nothing else.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::windows::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::FileKind;
+
+/// CreateFile's flag for "will be read front to back".
+const SEQUENTIAL_SCAN: u32 = 0x0800_0000;
+/// CreateFile's flag without which a folder cannot be opened.
+const BACKUP_SEMANTICS: u32 = 0x0200_0000;
+
+/// What the metadata says.
+pub fn kind(of: &Metadata) -> FileKind {
+    match () {
+        _ if of.is_file() => FileKind::Regular,
+        _ if of.is_dir() => FileKind::Folder,
+        _ => FileKind::Other,
+    }
+}
+
+/// Opens for reading; devices and pipes are refused.
+pub fn open_read(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(SEQUENTIAL_SCAN).open(path)?;
+    if winapi_util::file::typ(&file)?.is_disk() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file on a disk"))
+}
+
+/// Reads at an offset; may read less. Moves the file's cursor, which nobody uses.
+pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    file.seek_read(bytes, at)
+}
+
+/// Writes at an offset; may write less.
+pub fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    file.seek_write(bytes, at)
+}
+
+/// Bytes that a file takes up on its disk, as far as std tells.
+pub fn allocated(of: &Metadata) -> u64 {
+    of.len()
+}
+
+/// Holes cannot be asked for: everything is data.
+pub fn next_data(_file: &File, at: u64, len: u64) -> io::Result<Option<Range<u64>>> {
+    Ok((at < len).then_some(at..len))
+}
+
+/// Is `file` what `path` leads to? False where nothing is there.
+pub fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    let other = match File::open(path) {
+        Ok(other) => other,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok(same_file::Handle::from_file(file.try_clone()?)? == same_file::Handle::from_file(other)?)
+}
+
+/// Bytes that a user may still store in the folder's file system.
+pub fn free_space(folder: &Path) -> io::Result<u64> {
+    fs4::available_space(folder)
+}
+
+/// A new file in `folder` under a temporary name, with the folder's access list.
+pub fn temporary(folder: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(prefix).tempfile_in(folder)
+}
+
+/// Makes renames in `folder` last.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).custom_flags(BACKUP_SEMANTICS).open(folder)?.sync_all()
+}
+
+/// From now on Ctrl-C, Ctrl-Break and the closing of the console set `flag`.
+pub fn watch_signals(flag: &Arc<AtomicBool>, signal: &Arc<AtomicUsize>) -> io::Result<()> {
+    let (flag, signal) = (Arc::clone(flag), Arc::clone(signal));
+    ctrlc::set_handler(move || {
+        signal.store(2, Ordering::SeqCst);
+        flag.store(true, Ordering::SeqCst);
+    })
+    .map_err(io::Error::other)
+}
+
+/// There is no ending by a signal; the exit status tells.
+pub fn end_by_signal(_signal: usize) {}

@@ -1,0 +1,20 @@
+//! vdconv converts virtual disks.
+//!
+//! A tour, from the outside in:
+//!
+//! * [`format::open`] opens an image: the content decides what it is, and one [`io::Gate`] opens every file, read-only.
+//! * The result is an [`image::Disk`]: a chain of layers, each of which answers where a stretch of the guest is kept
+//!   ([`image::Layer::run_at`]), and the facts that `info` prints.
+//! * A [`format::Subformat`] makes an [`image::Writer`]: a plan, made before the first byte, and a placer that decides where things go.
+//! * [`engine::convert`] walks the map, reads, tests for zero, and writes at the places given, on several threads.
+//! * [`io::Outputs`] holds the files under temporary names until [`io::Outputs::publish`] gives them their own.
+//!
+//! What the library promises: an input is never written to; a final name never holds a partial file; what cannot be read is an error
+//! that names file and byte, never zeroes; the output's bytes depend on the source and the options alone; memory does not grow with
+//! the size of a disk. Every error is a [`fault::Fault`].
+
+pub mod engine;
+pub mod fault;
+pub mod format;
+pub mod image;
+pub mod io;

@@ -1,0 +1,9 @@
+//! The program: parse, dispatch, exit status.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
