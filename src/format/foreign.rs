@@ -126,7 +126,7 @@ mod tests {
         assert!(is_text("# Gr\u{fc}\u{df}e\r\n".as_bytes()));
         assert!(is_text(b"\xFF\xFEa\0b\0"));
         assert!(!is_text(&[0; 512]));
-        assert!(!is_text(b"\xEB\x63\x90abc"));
+        assert!(!is_text(b"\xEB\x63\x90\x10\x8E\xD0\xBC\0\xB0"), "the beginning of GRUB");
         assert!(!is_text(&[0xF6; 512]), "a formatted floppy");
     }
 }

@@ -261,8 +261,8 @@ mod tests {
         let creator = footer.creator();
         assert_eq!((creator.application.as_str(), creator.version.as_str()), ("win", "10.0"));
         assert_eq!((creator.host_os.as_str(), creator.product), ("Wi2k", Some("Hyper-V or Windows")));
-        // 0x2f000000 seconds after 2000-01-01: 788529152 / 86400 = 9126.49 days, which is 2024-12-26.
-        assert_eq!(humantime::format_rfc3339_seconds(footer.created()).to_string(), "2024-12-26T11:45:52Z");
+        // 0x2f000000 = 788529152 = 9126 days and 42752 s after 2000-01-01: 2024-12-26, 11 h 52 min 32 s.
+        assert_eq!(humantime::format_rfc3339_seconds(footer.created()).to_string(), "2024-12-26T11:52:32Z");
         assert!(!footer.saved_state);
     }
 
