@@ -403,3 +403,6 @@ fn put_all(writes: &Writes, phase: Phase, hand: Option<&Hand<'_>>, outputs: &Out
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

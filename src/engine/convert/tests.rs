@@ -1,0 +1,297 @@
+//! The engine with toy formats: packed runs, encoders, every order, faults, panics, interrupts, for any number of threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use super::*;
+use crate::engine::MapFeed;
+use crate::image::{Facts, Layer, Ledger, PlannedFile};
+use crate::io::{Gate, InputFile, OutputFile, OutputOptions};
+
+const UNIT: u64 = 64 << 10;
+/// 5 MiB and 3 sectors: the last unit is cut.
+const SIZE: u64 = (5 << 20) + 1536;
+const THREADS: [usize; 4] = [1, 2, 3, 7];
+
+/// The guest: unit 3 of every 8 is zero, the others carry their numbers.
+fn guest() -> Vec<u8> {
+    (0..SIZE).map(|at| if at / UNIT % 8 == 3 { 0 } else { (at / 512 % 251) as u8 + 1 }).collect()
+}
+
+/// The toy's file: the guest as it is, then the guest with every bit turned ("packed").
+fn file() -> Arc<InputFile> {
+    let mut bytes = guest();
+    bytes.extend(guest().iter().map(|b| !b));
+    let mut gate = Gate::new();
+    gate.lay_over("toy", bytes);
+    gate.typed(Path::new("toy")).unwrap()
+}
+
+/// Even megabytes are plain, odd ones packed in units; `lost` bytes are lost.
+struct Toy {
+    file: Arc<InputFile>,
+    lost: Vec<u64>,
+}
+
+impl Layer for Toy {
+    fn guest_len(&self) -> u64 {
+        SIZE
+    }
+
+    fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
+        let start = from - from % UNIT;
+        let end = (start + UNIT).min(limit);
+        let here = match () {
+            _ if self.lost.iter().any(|at| (from..end).contains(at)) => {
+                Here::Lost(Fault::damaged(Path::new("toy"), start, "planted"))
+            }
+            _ if start / UNIT % 8 == 3 => Here::Zero,
+            _ if start >> 20 & 1 == 0 => Here::Plain { file: self.file.id(), at: from },
+            _ => Here::Packed { file: self.file.id(), at: SIZE + start, unit: UNIT, skip: from - start },
+        };
+        Ok(Run::new(from..end, here))
+    }
+
+    fn unpacker(&self) -> Option<Box<dyn Unpack>> {
+        Some(Box::new(Turn(Arc::clone(&self.file))))
+    }
+}
+
+struct Turn(Arc<InputFile>);
+
+impl Unpack for Turn {
+    fn unpack(&mut self, _file: FileId, at: u64, unit_start: u64, out: &mut [u8]) -> Result<(), Fault> {
+        assert_eq!(at, SIZE + unit_start);
+        let n = (SIZE - unit_start).min(UNIT) as usize;
+        self.0.read_exact(at, &mut out[..n])?;
+        out.iter_mut().for_each(|b| *b = !*b);
+        Ok(())
+    }
+}
+
+fn disk(lost: &[u64]) -> Disk {
+    let file = file();
+    let facts = Facts {
+        format: "toy",
+        title: "toy",
+        subformat: "",
+        virtual_size: SIZE,
+        logical_sector_size: 512,
+        uuid: None,
+        geometry: None,
+        adapter: None,
+        usual_adapter: None,
+        creator: None,
+        created: None,
+        block_size: None,
+    };
+    let layer = Toy { file: Arc::clone(&file), lost: lost.to_vec() };
+    Disk::single(Arc::new(layer), facts, vec![file], Arc::new(Ledger::default())).unwrap()
+}
+
+/// Stores units one behind the other, each with its guest offset in front, the offset of the index at the end as a seal.
+struct Log {
+    plan: Plan,
+    panics_at: Option<u64>,
+}
+
+impl Log {
+    fn new(order: Order) -> Log {
+        let plan = Plan {
+            files: vec![PlannedFile { suffix: None, len: None }],
+            virtual_size: SIZE,
+            place_unit: UNIT,
+            test_unit: UNIT,
+            order,
+            holes: true,
+        };
+        Log { plan, panics_at: None }
+    }
+}
+
+impl Writer for Log {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn placer(&self) -> Box<dyn Placer> {
+        Box::new(LogPlacer { next: 8 })
+    }
+
+    fn encoder(&self) -> Option<Box<dyn Encoder>> {
+        Some(Box::new(Offset { panics_at: self.panics_at }))
+    }
+}
+
+struct Offset {
+    panics_at: Option<u64>,
+}
+
+impl Encoder for Offset {
+    fn encode(&mut self, unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
+        assert_ne!(Some(guest), self.panics_at, "planted");
+        assert_eq!(unit.len() as u64, UNIT, "the last unit is padded");
+        out.extend(guest.to_le_bytes());
+        // Of a length that the content decides, as compressed units are.
+        out.extend((unit[0] as u64).to_le_bytes());
+        out.extend(unit);
+        out.resize(out.len() + usize::from(unit[0]), 0xEE);
+        Ok(())
+    }
+}
+
+struct LogPlacer {
+    next: u64,
+}
+
+impl Placer for LogPlacer {
+    fn begin(&mut self, out: &mut Writes) -> Result<(), Fault> {
+        out.meta(0, 0, b"toy log:".to_vec());
+        Ok(())
+    }
+
+    fn place(&mut self, _guest: Range<u64>, seen: Seen<'_>, out: &mut Writes) -> Result<(), Fault> {
+        let Seen::Units { verdicts, sizes } = seen else { return Ok(()) };
+        for (index, size) in sizes.iter().enumerate().filter(|(n, _)| verdicts[*n] == Verdict::Data) {
+            out.encoded(0, self.next, index);
+            self.next += u64::from(*size);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Writes) -> Result<(), Fault> {
+        out.seal(0, self.next, b"end".to_vec());
+        Ok(())
+    }
+}
+
+fn decode(log: &[u8]) -> Vec<u8> {
+    let mut guest = vec![0; SIZE.next_multiple_of(UNIT) as usize];
+    let mut rest = log.strip_prefix(b"toy log:").unwrap().strip_suffix(b"end").unwrap();
+    while !rest.is_empty() {
+        let number = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().unwrap()) as usize;
+        let (at, extra) = (number(0), number(8));
+        guest[at..at + UNIT as usize].copy_from_slice(&rest[16..16 + UNIT as usize]);
+        rest = &rest[16 + UNIT as usize + extra..];
+    }
+    guest.truncate(SIZE as usize);
+    guest
+}
+
+struct Setup {
+    folder: tempfile::TempDir,
+    outputs: Outputs,
+}
+
+fn outputs() -> Setup {
+    let folder = tempfile::tempdir().unwrap();
+    let wanted = [OutputFile { path: folder.path().join("out"), len: None }];
+    let options = OutputOptions { force: false, sync: false, holes: true };
+    let outputs = Outputs::create(folder.path(), &wanted, options).unwrap();
+    Setup { folder, outputs }
+}
+
+fn go(disk: &Disk, writer: &dyn Writer, jobs: usize, outputs: &Outputs) -> Result<Tally, Fault> {
+    let control = Control { jobs, stop: &AtomicBool::new(false), progress: &|_| () };
+    convert(disk, &mut MapFeed::new(disk, UNIT), writer, outputs, control)
+}
+
+#[test]
+fn r23_packed_and_plain_runs_arrive_in_order_whatever_the_number_of_threads() {
+    for order in [Order::Ordered, Order::Stream] {
+        let mut first = None;
+        for jobs in THREADS {
+            let (disk, setup) = (disk(&[]), outputs());
+            let tally = go(&disk, &Log::new(order), jobs, &setup.outputs).unwrap();
+            setup.outputs.publish().unwrap();
+            let log = std::fs::read(setup.folder.path().join("out")).unwrap();
+            assert!(decode(&log) == guest(), "{order:?} -j {jobs}");
+            assert_eq!(*first.get_or_insert(log.clone()), log);
+            let zero = guest().chunks(UNIT as usize).filter(|u| u.iter().all(|b| *b == 0)).count() as u64 * UNIT;
+            assert_eq!((tally.stored, tally.data), (SIZE - zero, SIZE - zero));
+            assert_eq!(disk.files()[0].bytes_read(), SIZE - zero, "each stored byte is read once, zeroes never");
+        }
+    }
+}
+
+#[test]
+fn the_loss_at_the_lowest_guest_offset_is_the_one_reported() {
+    for order in [Order::Ordered, Order::Stream, Order::Free] {
+        for jobs in THREADS {
+            let setup = outputs();
+            let lost = [4 << 20, (2 << 20) + 9 * UNIT, (1 << 20) + 5 * UNIT];
+            let fault = go(&disk(&lost), &Log::new(order), jobs, &setup.outputs).unwrap_err();
+            assert_eq!(fault.byte(), Some((1 << 20) + 5 * UNIT), "{order:?} -j {jobs}");
+            drop(setup.outputs);
+            assert_eq!(std::fs::read_dir(setup.folder.path()).unwrap().count(), 0, "R17: nothing is left");
+        }
+    }
+}
+
+#[test]
+fn r17_a_panic_in_a_worker_hangs_nobody_and_leaves_nothing() {
+    for jobs in THREADS {
+        let setup = outputs();
+        let mut writer = Log::new(Order::Ordered);
+        writer.panics_at = Some((2 << 20) + 4 * UNIT);
+        let disk = disk(&[]);
+        let ended = catch_unwind(AssertUnwindSafe(|| go(&disk, &writer, jobs, &setup.outputs)));
+        assert!(ended.is_err());
+        drop(setup.outputs);
+        assert_eq!(std::fs::read_dir(setup.folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn r17_an_interrupt_ends_the_run_at_any_moment() {
+    for jobs in THREADS {
+        for after in [0, 1, 3, 5] {
+            let (setup, disk) = (outputs(), disk(&[]));
+            let (stop, seen) = (AtomicBool::new(after == 0), AtomicU64::new(0));
+            let progress = |_| {
+                if seen.fetch_add(1, Ordering::SeqCst) + 1 == after {
+                    stop.store(true, Ordering::SeqCst);
+                }
+            };
+            let control = Control { jobs, stop: &stop, progress: &progress };
+            let mut feed = MapFeed::new(&disk, UNIT);
+            let fault = convert(&disk, &mut feed, &Log::new(Order::Ordered), &setup.outputs, control).unwrap_err();
+            assert_eq!(fault.kind(), Kind::Interrupted);
+        }
+    }
+}
+
+#[test]
+fn a_placer_that_seals_too_early_is_stopped() {
+    struct Early(Log);
+    struct EarlyPlacer;
+    impl Writer for Early {
+        fn plan(&self) -> &Plan {
+            self.0.plan()
+        }
+        fn placer(&self) -> Box<dyn Placer> {
+            Box::new(EarlyPlacer)
+        }
+        fn encoder(&self) -> Option<Box<dyn Encoder>> {
+            None
+        }
+    }
+    impl Placer for EarlyPlacer {
+        fn begin(&mut self, _out: &mut Writes) -> Result<(), Fault> {
+            Ok(())
+        }
+        fn place(&mut self, _guest: Range<u64>, _seen: Seen<'_>, out: &mut Writes) -> Result<(), Fault> {
+            out.seal(0, 0, b"KDMV".to_vec());
+            Ok(())
+        }
+        fn finish(&mut self, _out: &mut Writes) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+    let setup = outputs();
+    let fault = go(&disk(&[]), &Early(Log::new(Order::Ordered)), 2, &setup.outputs).unwrap_err();
+    assert!(fault.to_string().contains("sealed"));
+    assert_eq!(setup.outputs.bytes_written(), 0);
+}
