@@ -15,7 +15,6 @@ pub struct Creator {
     /// The creator application as recorded, without padding.
     pub application: String,
     /// The product that is known to write that.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub product: Option<&'static str>,
     /// Its version as recorded.
     pub version: String,

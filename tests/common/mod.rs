@@ -101,7 +101,7 @@ pub fn fixture(name: &str) -> PathBuf {
 pub fn pattern(sectors: u64, zero: impl Fn(u64) -> bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(sectors as usize * 512);
     for n in 0..sectors {
-        let mut sector = [if zero(n) { 0 } else { b'.' }; 512];
+        let mut sector = [if zero(n) { 0 } else { 0xA7 }; 512];
         if !zero(n) {
             let text = format!("sector {n:12}\n");
             sector[..text.len()].copy_from_slice(text.as_bytes());

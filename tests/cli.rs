@@ -1,0 +1,337 @@
+//! The command line: what is refused, what is said, and the shapes of --json.
+
+mod common;
+
+use std::fs;
+
+use common::vhd::Vhd;
+use common::{Ran, fixture, names, pattern, run, scratch, vdconv};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn with_source() -> TempDir {
+    let folder = scratch();
+    fs::write(folder.path().join("in.vhd"), Vhd::dynamic_of(&pattern(8, |_| false), 4096).build()).unwrap();
+    folder
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_makes_nothing() {
+    let folder = with_source();
+    for (args, text) in [
+        (vec![], "required"),
+        (vec!["in.vhd"], "OUTPUT"),
+        (vec!["info"], "IMAGE"),
+        (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
+        (vec!["in.vhd", "o.vmdk", "--salvage"], "--salvage"),
+        (vec!["in.vhd", "o.vmdk", "-O", "qcow2"], "known here: vmdk, raw"),
+        (vec!["in.vhd", "o.vmdk", "-O", "vhd"], "known here: vmdk, raw"),
+        (vec!["in.vhd", "o.vmdk", "-f", "vmdk"], "known here: vhd, raw"),
+        (vec!["in.vhd", "o.vmdk", "-s", "streamOptimized"], "monolithicSparse, monolithicFlat"),
+        (vec!["in.vhd", "o.vmdk", "--adapter", "sata"], "pvscsi"),
+        (vec!["in.vhd", "o.vmdk", "--uuid", "xyz"], "--uuid"),
+        (vec!["in.vhd", "o.vmdk", "--uuid", "00000000-0000-0000-0000-000000000000"], "nil"),
+        (vec!["in.vhd", "o.vmdk", "--cid", "ffffffff"], "--cid"),
+        (vec!["in.vhd", "o.vmdk", "--cid", "123456789"], "--cid"),
+        (vec!["in.vhd", "o.vmdk", "-j", "0"], "--jobs"),
+        (vec!["in.vhd", "o.vmdk", "-q", "-v"], "--quiet"),
+        (vec!["in.vhd", "o.vmdk", "--progress", "json"], "--progress"),
+        (vec!["in.vhd", "o.raw", "--adapter", "ide"], "--adapter"),
+        (vec!["in.vhd", "o.raw", "--cid", "1"], "--cid"),
+        (vec!["in.vhd", "o.raw", "--uuid", "00112233-4455-6677-8899-aabbccddeeff"], "--uuid"),
+        (vec!["in.vhd", "o.raw", "-s", "flat"], "-s"),
+        (vec!["in.vhd", "o.vhdx"], ".vmdk .raw .img .iso"),
+        (vec!["in.vhd", "o"], ".vmdk .raw .img .iso"),
+        (vec!["in.vhd", "-"], "standard output"),
+        (vec!["-", "o.vmdk"], "standard input"),
+    ] {
+        let ran = run(folder.path(), &args);
+        assert_eq!(ran.status, Some(2), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(text), "{args:?}: {}", ran.err);
+        assert_eq!(ran.out, "");
+        let json = run(folder.path(), args.iter().copied().chain(["--json"]));
+        let report: Value = serde_json::from_str(&json.out).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", json.out));
+        assert_eq!(report["error"]["kind"], "usage", "{args:?}");
+    }
+    assert_eq!(names(folder.path()), ["in.vhd"]);
+}
+
+#[test]
+fn help_and_version_are_answers_on_stdout() {
+    let folder = scratch();
+    for args in [vec!["--help"], vec!["-h"], vec!["info", "--help"], vec!["convert", "--help"]] {
+        let ran = run(folder.path(), args).succeeds();
+        assert!(ran.out.contains("Usage:") && ran.err.is_empty());
+    }
+    assert_eq!(run(folder.path(), ["--version"]).succeeds().out, format!("vdconv {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn convert_by_name_serves_an_input_that_is_called_like_a_command() {
+    let folder = with_source();
+    fs::rename(folder.path().join("in.vhd"), folder.path().join("info")).unwrap();
+    run(folder.path(), ["convert", "info", "o.vmdk"]).succeeds();
+    run(folder.path(), ["./info", "p.vmdk"]).succeeds();
+    assert_eq!(names(folder.path()), ["info", "o.vmdk", "p.vmdk"]);
+}
+
+#[test]
+fn endings_and_options_choose_what_is_written() {
+    let folder = with_source();
+    for (args, magic) in [
+        (vec!["in.vhd", "a.vmdk"], "KDMV"),
+        (vec!["in.vhd", "b.VMDK"], "KDMV"),
+        (vec!["in.vhd", "c.raw", "-O", "vmdk"], "KDMV"),
+        (vec!["in.vhd", "d", "-O", "VMDK", "-s", "FLAT"], "# Di"),
+        (vec!["in.vhd", "e.img"], "sect"),
+        (vec!["in.vhd", "f.iso"], "sect"),
+        (vec!["in.vhd", "g.vmdk", "-O", "raw"], "sect"),
+    ] {
+        run(folder.path(), &args).succeeds();
+        assert!(fs::read(folder.path().join(args[1])).unwrap().starts_with(magic.as_bytes()), "{args:?}");
+    }
+}
+
+#[test]
+fn the_closing_line_tells_what_became_of_what() {
+    let folder = with_source();
+    let ran = run(folder.path(), ["in.vhd", "o.vmdk"]).succeeds();
+    let start = "in.vhd (VHD dynamic, 4.0 KiB, 4.0 KiB stored) -> o.vmdk (VMDK monolithicSparse, 128.0 KiB";
+    assert!(ran.err.starts_with(start) && ran.err.lines().count() == 1, "{}", ran.err);
+    assert!(ran.err.contains(" in 0."), "{}", ran.err);
+    assert_eq!(ran.out, "");
+    let ran = run(folder.path(), ["in.vhd", "p.vmdk", "-q"]).succeeds();
+    assert_eq!((ran.err.as_str(), ran.out.as_str()), ("", ""));
+    let ran = run(folder.path(), ["in.vhd", "q.vmdk", "-v"]).succeeds();
+    for text in ["workers", "bytes read", "pieces", "in.vhd (VHD dynamic"] {
+        assert!(ran.err.contains(text), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_bar_that_is_asked_for_is_drawn_without_a_terminal_too() {
+    let folder = with_source();
+    let ran = run(folder.path(), ["in.vhd", "o.vmdk", "--progress", "bar"]);
+    assert!(ran.err.contains('\r') && !ran.err.contains('\x1b'), "{:?}", ran.err);
+    for quiet in [vec!["--progress", "none"], vec!["--progress", "auto"], vec!["--progress", "bar", "-q"]] {
+        let ran = run(folder.path(), [vec!["in.vhd", "o.vmdk", "--force"], quiet].concat());
+        assert!(!ran.err.contains('\r'), "{:?}", ran.err);
+    }
+}
+
+#[test]
+fn what_is_no_disk_is_refused_by_name_with_what_to_do() {
+    let tar = {
+        let mut t = vec![0; 1024];
+        t[..8].copy_from_slice(b"disk.ovf");
+        t[257..263].copy_from_slice(b"ustar\0");
+        t
+    };
+    let vdi = {
+        let mut v = vec![0; 512];
+        v[64..68].copy_from_slice(&0xBEDA_107Fu32.to_le_bytes());
+        v
+    };
+    let mut koly = vec![0; 2048];
+    koly[1536..1544].copy_from_slice(b"koly\0\0\0\x04");
+    let mut cd = vec![0xFF; 2352];
+    (cd[0], cd[11]) = (0, 0);
+    let padded = |magic: &[u8]| [magic, &[0x11; 600], &[0; 600]].concat();
+    let descriptor = b"# Disk DescriptorFile\nversion=1\nCID=1\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"x\" 0\n";
+    for (content, words) in [
+        (padded(b"QFI\xFB\0\0\0\x03"), "qcow"),
+        (padded(b"QED\0"), "QED"),
+        (vdi, "VDI"),
+        (padded(b"vhdxfile"), "VHDX"),
+        (padded(b"KDMV\x01\0\0\0"), "VMDK"),
+        (padded(b"COWD\x01\0\0\0"), "VMDK"),
+        (padded(b"\xBE\xBA\xFE\xCA\0\0\0\0"), "VMDK"),
+        (descriptor.to_vec(), "VMDK"),
+        ([b"\xEF\xBB\xBF".as_slice(), descriptor].concat(), "VMDK"),
+        (padded(b"\x1F\x8B\x08\0"), "gzip"),
+        (padded(b"\xFD7zXZ\0"), "xz"),
+        (padded(b"\x28\xB5\x2F\xFD"), "zstd"),
+        (padded(b"BZh91AY"), "bzip2"),
+        (padded(b"PK\x03\x04"), "zip"),
+        (padded(b"7z\xBC\xAF\x27\x1C"), "7z"),
+        (padded(b"Rar!\x1A\x07\0"), "RAR"),
+        (tar, "tar archive or OVA"),
+        (padded(b"EVF\x09\x0D\x0A\xFF\x00"), "E01"),
+        (koly, "DMG"),
+        (cd, "2352"),
+        (padded(b"\xFF\xD8\xFF\xE0"), "JPEG"),
+        (padded(b"\x89PNG\r\n\x1A\n"), "PNG"),
+        (padded(b"%PDF-1.7\n"), "PDF"),
+        (padded(b"\x7FELF\x02\x01"), "program"),
+        (b"<html><body>404 not found</body></html>\n".to_vec(), "text"),
+        (b"{\"error\": 1}".to_vec(), "text"),
+        (b"\xFF\xFEh\0i\0".to_vec(), "text"),
+        (vec![], "empty"),
+    ] {
+        for name in ["x.img", "x.raw", "x.vhd", "x.iso", "x"] {
+            let folder = scratch();
+            fs::write(folder.path().join(name), &content).unwrap();
+            let ran = run(folder.path(), [name, "o.vmdk"]).fails(1, &[&format!("vdconv: {name}: "), words]);
+            assert!(words == "VMDK" || words == "empty" || ran.err.contains("\nhint: "), "{}", ran.err);
+            run(folder.path(), ["info", name]).fails(1, &[words]);
+            assert_eq!(names(folder.path()), [name]);
+        }
+    }
+}
+
+#[test]
+fn a_raw_disk_is_taken_by_its_name_or_by_f_raw_alone() {
+    let guest = pattern(8, |_| false);
+    // Text on its sectors: by the content it is no disk; a boot sector makes it one.
+    let mut disk = guest.clone();
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    disk[0..3].copy_from_slice(&[0xEB, 0x3C, 0x90]);
+    disk[20] = 0;
+    for (name, taken) in [
+        ("a.raw", true),
+        ("a.IMG", true),
+        ("a.dd", true),
+        ("a.bin", true),
+        ("a.iso", true),
+        ("a", false),
+        ("a.vhd", false),
+    ] {
+        let folder = scratch();
+        fs::write(folder.path().join(name), &disk).unwrap();
+        let ran = run(folder.path(), [name, "o.raw"]);
+        match taken {
+            true => drop(ran.succeeds()),
+            false => drop(ran.fails(1, &["no disk image that vdconv knows", "hint: ", "-f raw"])),
+        }
+        run(folder.path(), [name, "p.raw", "-f", "raw"]).succeeds();
+        assert!(fs::read(folder.path().join("p.raw")).unwrap() == disk);
+    }
+    let folder = scratch();
+    fs::write(folder.path().join("odd.raw"), &disk[..1000]).unwrap();
+    run(folder.path(), ["odd.raw", "o.vmdk"]).warns(&["odd.raw: ", "1000 bytes", "24 zeroes are added"]);
+    let mut padded = disk[..1000].to_vec();
+    padded.resize(1024, 0);
+    assert!(common::vmdk::read(&folder.path().join("o.vmdk")).guest == padded);
+}
+
+/// The keys of a JSON value with the types of their values, sorted, one a line: the shape without what differs from run to run.
+fn shape(value: &Value, path: &str, lines: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| shape(value, &format!("{path}.{key}"), lines)),
+        Value::Array(list) => match list.first() {
+            Some(first) => shape(first, &format!("{path}[]"), lines),
+            None => lines.push(format!("{path}[] (empty)")),
+        },
+        Value::String(_) => lines.push(format!("{path}: string")),
+        Value::Number(n) => lines.push(format!("{path}: {}", if n.is_f64() { "decimal" } else { "integer" })),
+        Value::Bool(_) => lines.push(format!("{path}: boolean")),
+        Value::Null => lines.push(format!("{path}: null")),
+    }
+}
+
+#[track_caller]
+fn has_shape(json: &str, golden: &str) -> Value {
+    assert_eq!(json.lines().count(), 1, "one object on one line: {json}");
+    let value: Value = serde_json::from_str(json).unwrap();
+    assert_eq!((value["vdconv"].as_str(), value["schema"].as_u64()), (Some(env!("CARGO_PKG_VERSION")), Some(1)));
+    let mut lines = Vec::new();
+    shape(&value, "", &mut lines);
+    lines.sort();
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(golden);
+    let want = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        lines.join("\n") + "\n",
+        want,
+        "the shape of {golden} changed: raise the schema if a key went or means something else"
+    );
+    value
+}
+
+#[test]
+fn json_of_info_has_its_shape_and_the_images_numbers() {
+    let folder = scratch();
+    let source = fixture("vhd/vbox-dynamic.vhd");
+    let ran = run(folder.path(), ["info", "--json", source.to_str().unwrap()]).succeeds();
+    let report = has_shape(&ran.out, "info.txt");
+    let image = &report["images"][0];
+    for (key, want) in
+        [("virtual_size", 5_244_416), ("logical_sector_size", 512), ("file_size", 6_295_552), ("block_size", 2 << 20)]
+    {
+        assert_eq!(image[key], want, "{key}");
+    }
+    assert_eq!((&image["format"], &image["subformat"]), (&"vhd".into(), &"dynamic".into()));
+    assert_eq!(image["creator"]["product"], "VirtualBox");
+    // What VirtualBox wrote into the footer, read off the bytes: unique id at 68, geometry at 56.
+    let bytes = fs::read(&source).unwrap();
+    let id: String = bytes[68..84].iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(image["uuid"].as_str().unwrap().replace('-', ""), id);
+    assert_eq!(image["geometry"]["cylinders"], u16::from_be_bytes([bytes[56], bytes[57]]));
+    // A raw disk has less to tell, and the same keys.
+    fs::write(folder.path().join("a.raw"), [0; 512]).unwrap();
+    let ran = run(folder.path(), ["info", "--json", "a.raw"]).succeeds();
+    has_shape(&ran.out, "info-raw.txt");
+}
+
+#[test]
+fn json_of_a_conversion_and_of_failures_has_its_shape() {
+    let folder = with_source();
+    let ran = run(folder.path(), ["--json", "in.vhd", "o.vmdk", "-s", "flat"]).succeeds();
+    let report = has_shape(&ran.out, "convert.txt");
+    assert_eq!(report["input"]["stored"], 4096);
+    assert_eq!(report["output"]["files"], serde_json::json!(["o-flat.vmdk", "o.vmdk"]));
+    let ran = run(folder.path(), ["--json", "in.vhd", "o.vmdk"]).fails(1, &["exists"]);
+    let report = has_shape(&ran.out, "error.txt");
+    assert_eq!((&report["error"]["kind"], &report["error"]["file"]), (&"exists".into(), &"o.vmdk".into()));
+    let mut image = Vhd::dynamic_of(&pattern(8, |_| false), 4096).build();
+    image[1536] = 1;
+    fs::write(folder.path().join("bad.vhd"), image).unwrap();
+    let ran = run(folder.path(), ["--json", "bad.vhd", "p.vmdk"]).fails(1, &["bad.vhd"]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&report["error"]["kind"], &report["error"]["offset"]), (&"damaged".into(), &1536.into()));
+    let ran = run(folder.path(), ["info", "--json", "no.vhd", "in.vhd"]).fails(1, &["no.vhd", "No such file"]);
+    let report = has_shape(&ran.out, "info-failure.txt");
+    assert_eq!(report["images"][0]["error"]["kind"], "not_found");
+    assert_eq!(report["images"][1]["format"], "vhd");
+}
+
+#[test]
+fn warnings_are_in_the_report_too() {
+    let folder = scratch();
+    let mut image = Vhd::dynamic_of(&pattern(8, |_| false), 4096).build();
+    image[0..512].fill(0);
+    fs::write(folder.path().join("a.vhd"), image).unwrap();
+    let ran = run(folder.path(), ["--json", "a.vhd", "o.vmdk"]).warns(&["copy"]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["warnings"][0]["offset"], 0);
+    assert!(run(folder.path(), ["-q", "a.vhd", "p.vmdk"]).err.is_empty());
+}
+
+#[test]
+fn r26_no_color_and_no_terminal_mean_no_colour_and_text_is_escaped() {
+    let folder = with_source();
+    let evil = "e\x1b[31mvil.vhd";
+    fs::copy(folder.path().join("in.vhd"), folder.path().join(evil)).unwrap();
+    for args in [vec!["info", evil], vec![evil, "o.vmdk"], vec!["info", "no\x1b[1m.vhd"]] {
+        let ran = Ran::of(vdconv().current_dir(folder.path()).args(&args));
+        assert!(!ran.err.contains('\x1b') && !ran.out.contains('\x1b'), "{args:?}");
+        assert!((ran.err + &ran.out).contains("\\u{1b}"), "{args:?}");
+    }
+}
+
+#[test]
+fn info_shows_the_size_that_counts_and_what_the_geometry_says() {
+    let ran = run(&fixture("vhd"), ["info", "ext2-dynamic.vhd", "ntfs-fixed.vhd", "vbox-dynamic.vhd"]).succeeds();
+    // Sizes and geometries as read off the footers' bytes: 121/4/17 is 4212736 bytes; 120/4/17 is 4177920.
+    for text in [
+        "VHD dynamic",
+        "VHD fixed",
+        "(4212736 bytes)",
+        "(4194304 bytes)",
+        "\"qemu\" 5.3",
+        "\"win\" 10.0 on \"Wi2k\"",
+        "\"vbox\"",
+        "120/4/17 = 4177920 bytes, 16384 bytes less than the virtual size",
+    ] {
+        assert!(ran.out.contains(text), "no {text:?} in\n{}", ran.out);
+    }
+}
