@@ -15,6 +15,7 @@
 
 pub mod engine;
 pub mod fault;
+#[warn(clippy::cast_possible_truncation, clippy::indexing_slicing, clippy::unwrap_used)]
 pub mod format;
 pub mod image;
 pub mod io;

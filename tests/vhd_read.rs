@@ -371,6 +371,114 @@ fn a_vhd_stored_in_a_guest_never_turns_a_raw_disk_into_a_vhd() {
     }
 }
 
+/// A dynamic disk of 4 blocks of 64 KiB, three of them stored; the last one stored holds a small dynamic VHD, whose footer is at this
+/// byte of the file.
+fn with_a_vhd_inside() -> (Vec<u8>, Vec<u8>, usize) {
+    let mut inner = Vhd::dynamic_of(&pattern(16, |_| false), 4096);
+    inner.unique_id = *b"another disk's..";
+    let inner = inner.build();
+    let mut guest = pattern(512, |n| n >= 384);
+    let at = 2 * 65_536 + 4096;
+    guest[at..at + inner.len()].copy_from_slice(&inner);
+    let outer = Vhd::dynamic_of(&guest, 65_536);
+    let footer = outer.block_at(2) + 512 + 4096 + inner.len() - 512;
+    let image = outer.build();
+    assert!(image[footer..].starts_with(b"conectix"));
+    (image, guest, footer)
+}
+
+#[test]
+fn a_footer_inside_a_block_is_the_guests_whatever_happened_to_the_others() {
+    let (image, guest, inside) = with_a_vhd_inside();
+    let end = image.len() - 512;
+    reads(&image, &guest);
+    let spoilt = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut image = image.clone();
+        change(&mut image);
+        image
+    };
+    // The download stopped right behind the inner footer.
+    refused(&image[..inside + 512], &["block is cut"]);
+    // The outer footers are lost, one or both.
+    warns(&image[..end], &guest, &["footer at the end is missing"]);
+    warns(&spoilt(&|i| i[end..].fill(0)), &guest, &["footer at the end is missing"]);
+    refused(&spoilt(&|i| (i[end..].fill(0), i[..512].fill(0)).0), &["no disk image"]);
+    refused(&spoilt(&|i| (i[end + 40] ^= 1, i[40] ^= 1).0), &["footer checksum"]);
+    let headless = [&[0; 512], &image[512..inside + 512]].concat();
+    refused(&headless, &[&format!("at byte {inside}: "), "less than the blocks that are there", "-f vhd", "-f raw"]);
+}
+
+#[test]
+fn a_disk_that_xenserver_disabled_is_refused_wherever_it_says_so() {
+    let end = dynamic().build().len() - 512;
+    for places in [vec![0], vec![end], vec![0, end]] {
+        let image = changed(|image| places.iter().for_each(|at| image[*at..at + 8].copy_from_slice(b"v_poison")));
+        let (ran, _) = to_raw("a.vhd", &image, &[]);
+        assert!(!ran.fails(1, &["XenServer", "v_poison"]).err.contains("hint"));
+    }
+}
+
+#[test]
+fn an_all_clear_bitmap_over_bytes_that_the_file_does_not_have_is_a_loss() {
+    let mut vhd = dynamic();
+    vhd.blocks.insert(2, (guest()[32 * 512..].to_vec(), Some(vec![0; 2])));
+    let image = vhd.build();
+    let cut = [&image[..vhd.block_at(1) + 512 + 1024], &image[image.len() - 512..]].concat();
+    refused(&cut, &["block is cut", "1024 of 4096 bytes of block 2", "at byte 1544: "]);
+}
+
+#[test]
+fn blocks_over_the_unneeded_part_of_the_table_or_over_a_batmap_are_refused() {
+    let mut vhd = dynamic();
+    vhd.max_table_entries = Some(600);
+    let mut image = vhd.build();
+    bat(&mut image, 1, 5);
+    refused(&image, &["at byte 1540: ", "block allocation table lies there"]);
+
+    vhd.max_table_entries = Some(200);
+    (vhd.creator, vhd.creator_version) = (*b"tap\0", 0x0001_0003);
+    let mut image = vhd.build();
+    // A batmap between table and blocks: all that follows moves by two sectors.
+    let at = vhd.first_block();
+    let mut header = [0; 1024];
+    header[..8].copy_from_slice(b"tdbatmap");
+    header[8..16].copy_from_slice(&(at as u64 + 512).to_be_bytes());
+    header[16..20].copy_from_slice(&1u32.to_be_bytes());
+    image.splice(at..at, header);
+    for (entry, nth) in [(0, 0), (2, 1)] {
+        bat(&mut image, entry, (vhd.block_at(nth) / 512) as u32 + 2);
+    }
+    reads(&image, &guest());
+    for sector in [at / 512, at / 512 + 1] {
+        let mut image = image.clone();
+        bat(&mut image, 1, sector as u32);
+        refused(&image, &["at byte 1540: ", "the batmap lies there"]);
+    }
+    image[at + 29] = 1;
+    refused(&image, &["encrypted"]);
+}
+
+#[test]
+fn a_fixed_disk_whose_guest_begins_with_a_vhd_never_becomes_that_vhd() {
+    let mut inner = dynamic().build();
+    inner.extend(pattern(30, |_| false));
+    let image = Vhd::fixed_of(&inner).build();
+    let mut bad_sum = image.clone();
+    bad_sum[inner.len() + 300] ^= 1;
+    refused(&bad_sum, &["footer checksum", "-f vhd", "-f raw"]);
+    warns(&[image, vec![b'J'; 4096]].concat(), &inner, &["4096 bytes behind the footer"]);
+}
+
+#[test]
+fn a_fixed_disk_with_a_damaged_cookie_never_becomes_a_raw_disk() {
+    for name in ["a.img", "a.vhd"] {
+        let mut image = Vhd::fixed_of(&guest()).build();
+        image[guest().len() + 3] ^= 0x40;
+        let (ran, _) = to_raw(name, &image, &[]);
+        ran.fails(1, &["at byte 20480: ", "footer cookie", "expected conectix"]);
+    }
+}
+
 #[test]
 fn a_fixed_disk_whose_guest_begins_with_a_vhd_is_read_whole() {
     for nested in [Vhd::fixed_of(&guest()).build(), dynamic().build()] {

@@ -68,7 +68,7 @@ impl MapFeed {
         let (depth, run) = self.resolver.at(from, limit)?;
         let Here::Plain { file, at } = run.here else { return Ok((depth, run)) };
         let (hole, until) = self.hole(file, at)?;
-        let end = run.guest.end.min(run.guest.start + (until - at));
+        let end = run.guest.end.min(run.guest.start.saturating_add(until - at));
         let here = if hole { Here::Zero } else { run.here };
         Ok((depth, Run::new(run.guest.start..end, here)))
     }

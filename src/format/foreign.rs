@@ -6,7 +6,6 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use super::Probe;
 use crate::fault::{Fault, Kind};
-use crate::image::SECTOR;
 
 const UNPACK: &str = "unpack it first";
 const OTHER_TOOL: &str = "convert it to raw with the tool that made it, then give vdconv the raw disk";
@@ -102,7 +101,7 @@ fn is_windows_program(head: &[u8]) -> bool {
 
 /// The first sector, or all of a smaller file, is printable.
 fn is_text(head: &[u8]) -> bool {
-    let head = head.get(..SECTOR as usize).unwrap_or(head);
+    let head = head.get(..512).unwrap_or(head);
     match head {
         [] => false,
         [0xFF, 0xFE, rest @ ..] => printable(rest.iter().step_by(2)) && rest.iter().skip(1).step_by(2).all(|b| *b == 0),

@@ -23,6 +23,9 @@ const RAW: &Format = &raw::FORMAT;
 /// Opens an image as this format.
 pub type Open = fn(&Opening<'_>, Arc<InputFile>) -> Result<Disk, Fault>;
 
+/// Makes the writer of a variant.
+pub type MakeWriter = fn(&Facts, &Wish) -> Result<Box<dyn Writer>, Fault>;
+
 /// A format.
 pub struct Format {
     /// The word of `-f` and `-O`.
@@ -48,7 +51,7 @@ pub struct Subformat {
     /// A short word for it.
     pub short: &'static str,
     /// Chooses everything about the output before the first byte, and refuses what the variant cannot hold (rules.md R20).
-    pub writer: fn(&Facts, &Wish) -> Result<Box<dyn Writer>, Fault>,
+    pub writer: MakeWriter,
 }
 
 /// What the user, and the names of the files, ask of an output.

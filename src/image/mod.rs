@@ -29,3 +29,5 @@ pub use writer::{Encoder, Order, Phase, Placer, Plan, PlannedFile, Put, Seen, Ve
 
 /// Bytes of the sector that VHD and VMDK count in, whatever the guest's logical sector is.
 pub const SECTOR: u64 = 512;
+/// The logical sector of nearly all disks, in bytes.
+pub const LOGICAL_SECTOR: u32 = 512;

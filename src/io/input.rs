@@ -152,7 +152,9 @@ impl InputFile {
     pub fn read_up_to(&self, at: u64, bytes: &mut [u8]) -> Result<usize, Fault> {
         let mut done = 0;
         while done < bytes.len() {
-            match self.read_some(at + done as u64, &mut bytes[done..]) {
+            // No file reaches that far; an offset that wraps would read something else.
+            let Some(from) = at.checked_add(done as u64).filter(|from| i64::try_from(*from).is_ok()) else { break };
+            match self.read_some(from, &mut bytes[done..]) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
 use crate::format::linear::{Linear, Rest};
-use crate::image::{Disk, Facts, SECTOR};
+use crate::image::{Disk, Facts, LOGICAL_SECTOR, SECTOR};
 use crate::io::InputFile;
 
 /// Opens `file` as a raw disk; one that is no whole number of sectors is padded with zeroes.
@@ -28,7 +28,7 @@ pub fn open(opening: &Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fault> 
         title: super::FORMAT.title,
         subformat: "",
         virtual_size: size,
-        logical_sector_size: SECTOR as u32,
+        logical_sector_size: LOGICAL_SECTOR,
         uuid: None,
         geometry: None,
         adapter: None,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use byteorder::{BigEndian, ByteOrder};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::image::{Claim, Claims, Ledger, SECTOR};
 use crate::io::InputFile;
 
@@ -39,7 +39,7 @@ struct State {
 }
 
 /// Entries of a page whose block overlaps one that was claimed earlier; `None`: none does, as in every sound image.
-type Conflicts = Option<Box<[bool; PAGE as usize]>>;
+type Conflicts = Option<Vec<bool>>;
 
 /// What the table says about a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +77,12 @@ impl BlockAllocationTable {
         let free = rest.iter().take_while(|e| **e == UNALLOCATED).count();
         Ok(match rest.first() {
             Some(sector) if free == 0 => match state.claimed.get(&page) {
-                Some(Some(conflicts)) if conflicts[(block % PAGE) as usize] => Entry::Overlapping(*sector),
+                Some(Some(conflicts)) if conflicts.get((block % PAGE) as usize) == Some(&true) => {
+                    Entry::Overlapping(*sector)
+                }
                 _ => Entry::At(*sector),
             },
-            _ => Entry::Unallocated { until: block + free.max(1) as u32 },
+            _ => Entry::Unallocated { until: block + u32::try_from(free).unwrap_or(PAGE).max(1) },
         })
     }
 
@@ -123,11 +125,13 @@ impl BlockAllocationTable {
             let at = u64::from(*sector) * SECTOR;
             // What begins outside the file is lost anyway, and would cost memory here.
             if at < self.file.len() && claims.claim(at) == Claim::Overlaps {
-                conflicts.get_or_insert_with(|| Box::new([false; PAGE as usize]))[index] = true;
+                let page = conflicts.get_or_insert_with(|| vec![false; entries.len()]);
+                page.get_mut(index).into_iter().for_each(|conflict| *conflict = true);
             }
         }
         if claims.is_full() && !was_full {
-            self.ledger.count("block tables too large to look for overlaps to their end", 1);
+            let what = "the VHD block allocation table is too large to look for overlaps to its end";
+            self.ledger.warn_at(0, Fault::new(Kind::OverLimit, self.file.name(), what));
         }
         conflicts
     }

@@ -40,7 +40,7 @@ const COOKIE_DISABLED: [u8; 8] = *b"v_poison";
 const EPOCH_2000: u64 = 946_684_800;
 
 /// Field offsets, in the order of the table above.
-mod at {
+pub mod at {
     pub const VERSION: usize = 12;
     pub const DATA_OFFSET: usize = 16;
     pub const TIME_STAMP: usize = 24;
@@ -91,23 +91,12 @@ pub struct Footer {
     pub unique_id: Uuid,
     /// A saved machine state belongs to this disk.
     pub saved_state: bool,
-    raw: [u8; LEN],
+    raw: Box<[u8; LEN]>,
 }
 
 impl Footer {
-    /// True where the bytes claim to be a footer: they begin with the cookie, or with what XenServer puts in its place.
-    pub fn claims(raw: &[u8; LEN]) -> bool {
-        raw.starts_with(&COOKIE) || raw.starts_with(&COOKIE_DISABLED)
-    }
-
     /// Parses and verifies. `base` is where `raw` begins in `file`; it serves messages only.
     pub fn parse(raw: &[u8; LEN], file: &Path, base: u64) -> Result<Footer, Fault> {
-        if raw.starts_with(&COOKIE_DISABLED) {
-            return Err(Fault::new(Kind::Unsupported, file, "VHD disabled by XenServer")
-                .at(base)
-                .found("cookie v_poison")
-                .expected("conectix"));
-        }
         if !raw.starts_with(&COOKIE) {
             return Err(Fault::damaged(file, base, "VHD footer cookie")
                 .found(raw[..8].escape_ascii())
@@ -153,7 +142,7 @@ impl Footer {
             disk_type,
             unique_id: Uuid::from_bytes(bytes(raw, at::UNIQUE_ID)),
             saved_state: raw[at::SAVED_STATE] != 0,
-            raw: *raw,
+            raw: Box::new(*raw),
         })
     }
 
@@ -175,7 +164,8 @@ impl Footer {
             ("saved state", at::SAVED_STATE, at::HIDDEN),
             ("reserved", at::HIDDEN, LEN),
         ];
-        FIELDS.iter().filter(|(_, a, b)| self.raw[*a..*b] != other.raw[*a..*b]).map(|(name, ..)| *name).collect()
+        let differ = |a: usize, b: usize| self.raw.get(a..b) != other.raw.get(a..b);
+        FIELDS.iter().filter(|(_, a, b)| differ(*a, *b)).map(|(name, ..)| *name).collect()
     }
 
     /// When the disk was made, as the footer says.
@@ -193,6 +183,47 @@ impl Footer {
             host_os: text(&self.creator_os),
         }
     }
+}
+
+/// What 512 bytes claim to be, by their first eight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// A footer.
+    Footer,
+    /// A footer that XenServer disabled.
+    Disabled,
+    /// Nothing.
+    None,
+}
+
+/// Looks at the cookie alone.
+pub fn claim(raw: &[u8; LEN]) -> Claim {
+    match () {
+        _ if raw.starts_with(&COOKIE) => Claim::Footer,
+        _ if raw.starts_with(&COOKIE_DISABLED) => Claim::Disabled,
+        _ => Claim::None,
+    }
+}
+
+/// The refusal of a disk that XenServer disabled.
+pub fn disabled(file: &Path, base: u64) -> Fault {
+    Fault::new(Kind::Unsupported, file, "VHD disabled by XenServer")
+        .at(base)
+        .found("cookie v_poison")
+        .expected("conectix")
+}
+
+/// A fixed disk's footer by its type, with its own place `at` as its size: that much of it is true whatever else is damaged.
+pub fn looks_fixed_at(raw: &[u8; LEN], at: u64) -> bool {
+    BigEndian::read_u32(&raw[at::DISK_TYPE..]) == 2 && BigEndian::read_u64(&raw[at::CURRENT_SIZE..]) == at
+}
+
+/// A fixed disk's footer in its place, of which only the cookie is damaged: its checksum fits once that is put right. Without this a
+/// fixed VHD called .img would be taken for a raw disk, and its footer for guest data.
+pub fn is_fixed_with_a_damaged_cookie(raw: &[u8; LEN], at: u64) -> bool {
+    let mut mended = *raw;
+    mended.iter_mut().zip(COOKIE).for_each(|(byte, right)| *byte = right);
+    looks_fixed_at(raw, at) && BigEndian::read_u32(&raw[at::CHECKSUM..]) == checksum(&mended, at::CHECKSUM)
 }
 
 /// The products known by their creator application.
@@ -213,10 +244,9 @@ fn product(application: &[u8; 4]) -> Option<&'static str> {
     })
 }
 
+/// `N` bytes at a field's offset.
 fn bytes<const N: usize>(raw: &[u8; LEN], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&raw[at..at + N]);
-    out
+    raw.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
 
 /// The checksum of VHD structures: ones' complement of the 32-bit sum of all bytes, those of the field at `field` counted as zero.
@@ -296,8 +326,18 @@ mod tests {
         }
         let mut raw = worked();
         raw[..8].copy_from_slice(b"v_poison");
-        let Err(fault) = Footer::parse(&raw, Path::new("f"), 0) else { panic!("accepted") };
-        assert!(fault.to_string().contains("XenServer"));
+        assert_eq!(claim(&raw), Claim::Disabled);
+        assert!(disabled(Path::new("f"), 0).to_string().contains("XenServer"));
+    }
+
+    #[test]
+    fn a_fixed_footer_with_a_damaged_cookie_is_known_at_its_own_place_alone() {
+        let mut raw = worked();
+        raw[3] ^= 0x20;
+        assert!(is_fixed_with_a_damaged_cookie(&raw, 1 << 30));
+        assert!(!is_fixed_with_a_damaged_cookie(&raw, 1 << 29));
+        raw[100] = 1;
+        assert!(!is_fixed_with_a_damaged_cookie(&raw, 1 << 30));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use byteorder::{BigEndian, ByteOrder};
 
 use super::footer::checksum;
 use crate::fault::{Fault, Kind};
+use crate::image::SECTOR;
+use crate::io::InputFile;
 
 /// Length of the header in bytes.
 pub const LEN: usize = 1024;
@@ -28,7 +30,7 @@ pub const COOKIE: [u8; 8] = *b"cxsparse";
 const MAX_BLOCK: u32 = 1 << 31;
 
 /// Field offsets, in the order of the table above.
-mod at {
+pub mod at {
     pub const TABLE_OFFSET: usize = 16;
     pub const VERSION: usize = 24;
     pub const MAX_TABLE_ENTRIES: usize = 28;
@@ -90,6 +92,23 @@ impl DynamicHeader {
             parent_name: String::from_utf16_lossy(&name),
         })
     }
+}
+
+/// Reads the header at byte `at` of a file whose data ends at `data_end`.
+pub fn read(file: &InputFile, at: u64, data_end: u64) -> Result<DynamicHeader, Fault> {
+    let mut raw = [0; LEN];
+    if at.checked_add(LEN as u64).is_none_or(|end| end > data_end) {
+        return Err(Fault::new(Kind::Damaged, file.name(), "VHD dynamic header lies outside the file")
+            .found(format!("data offset {at}"))
+            .against(format!("data ends at {data_end}")));
+    }
+    file.read_exact(at, &mut raw)?;
+    DynamicHeader::parse(&raw, file.name(), at)
+}
+
+/// Bytes that the bitmap of a block of `block_size` bytes takes up in the file: a bit a sector, padded to a sector.
+pub fn bitmap_len(block_size: u32) -> u64 {
+    (u64::from(block_size) / SECTOR).div_ceil(8).next_multiple_of(SECTOR)
 }
 
 #[cfg(test)]

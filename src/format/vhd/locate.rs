@@ -1,235 +1,288 @@
 //! Which footer counts: the one at the end, its copy at the head, or one with something appended behind it.
+//!
+//! A guest may hold VHDs of its own, and any sector of a block may look like a footer. So a trailing footer is believed where nothing
+//! speaks against it: a fixed one at its own size; a dynamic one that belongs to the copy at the head; without a copy, one that no
+//! allocated block covers.
 
+use super::bat::UNALLOCATED;
 use super::footer::{self, DiskType, Footer};
-use super::header;
+use super::header::{self, DynamicHeader};
 use crate::fault::{Fault, Kind};
-use crate::image::{Ledger, SECTOR};
-use crate::io::InputFile;
+use crate::image::SECTOR;
+use crate::io::{InputFile, in_memory};
+
+use byteorder::{BigEndian, ByteOrder};
 
 /// How far from the end a footer is looked for behind which something was appended, in bytes.
 const SEARCH: u64 = 1 << 20;
 /// A footer of Virtual PC before 2004 lacks the last byte, which is zero.
-const SHORT_LEN: u64 = 511;
+const SHORT_LEN: usize = 511;
+/// Bytes of the block allocation table that are looked at in one read.
+const TABLE_READ: u64 = 1 << 20;
 
 /// The footer that counts.
 pub struct Located {
     /// It.
     pub footer: Footer,
+    /// Its byte.
+    pub at: u64,
     /// Where the data ends at the latest: the byte of the trailing footer, or the file's end where that is lost.
     pub data_end: u64,
     /// What is odd and does not hinder.
     pub warnings: Vec<Fault>,
 }
 
-impl Located {
-    /// Hands the warnings over.
-    pub fn report(&mut self, ledger: &Ledger) {
-        self.warnings.drain(..).for_each(|w| ledger.warn(w));
-    }
-}
-
 /// Finds the footer. `None`: nothing in the file claims to be a VHD. An error: something does, and cannot be trusted.
 ///
-/// `asked_for`: the user said that this is a VHD, so a fixed footer counts whatever its size says.
+/// `asked_for`: the user said that this is a VHD, so what is at the end counts although something speaks against it.
 pub fn locate(file: &InputFile, asked_for: bool) -> Result<Option<Located>, Fault> {
-    let head = candidate(file, 0, footer::LEN as u64)?;
-    let (end_at, end) = trailing(file)?;
-    match end {
-        Candidate::Sound(footer) if footer.disk_type == DiskType::Fixed => {
-            if footer.current_size == end_at {
-                return Ok(Some(Located { footer, data_end: end_at, warnings: Vec::new() }));
-            }
-            // A dynamic disk that lost its footer may end in a block that holds somebody's fixed VHD.
-            if let Some(copy) = sound_copy(head) {
-                return Ok(Some(from_copy(file, copy, file.len(), missing(file, end_at))));
-            }
-            match asked_for {
-                true => Ok(Some(fixed_by_request(file, footer, end_at))),
-                false => Err(ambiguous(file, end_at, "fixed VHD footer whose size is not its own place")
-                    .found(format!("size {}", footer.current_size))
-                    .against(format!("the footer stands at byte {end_at}"))),
-            }
+    let search = Search { file, asked_for };
+    let (end_at, end) = search.trailing()?;
+    if let Candidate::Sound(footer) = &end
+        && footer.disk_type == DiskType::Fixed
+        && footer.current_size == end_at
+    {
+        // Whatever the guest's first sector holds.
+        return Ok(Some(Located { footer: footer.clone(), at: end_at, data_end: end_at, warnings: Vec::new() }));
+    }
+    let head = search.candidate(0, footer::LEN)?;
+    for candidate in [&end, &head] {
+        if let Candidate::Disabled(fault) = candidate {
+            return Err(fault.clone());
         }
-        Candidate::Sound(footer) => dynamic_by_its_end(file, footer, end_at, head),
-        Candidate::Unsound(fault) => {
-            if let Some(copy) = sound_copy(head) {
-                return Ok(Some(from_copy(file, copy, end_at, fault.clone())));
-            }
-            match appended(file)? {
-                Some(found) => Ok(Some(found)),
-                None => Err(fault.advice("if this is a raw disk: -f raw")),
-            }
-        }
-        Candidate::Nothing => {
-            let unsound = match &head {
-                Candidate::Unsound(fault) => Some(fault.clone()),
-                _ => None,
-            };
-            let found = appended(file)?;
-            if let Some(copy) = sound_copy(head) {
-                let (data_end, why) = match found {
-                    Some(found) => (found.data_end, behind(file, found.data_end)),
-                    None => (file.len(), missing(file, end_at)),
-                };
-                return Ok(Some(from_copy(file, copy, data_end, why)));
-            }
-            match (found, unsound) {
-                (Some(found), _) => Ok(Some(found)),
-                (None, Some(fault)) => Err(fault.advice("if this is a raw disk: -f raw")),
-                (None, None) => Ok(None),
-            }
-        }
+    }
+    // A copy is a dynamic disk's: a fixed disk's guest may begin with anything, a footer included.
+    match head {
+        Candidate::Sound(copy) if copy.disk_type != DiskType::Fixed => search.with_copy(copy, end_at, end),
+        head => search.without_copy(head, end_at, end),
     }
 }
 
+/// What 512 bytes are.
 enum Candidate {
     /// Cookie, checksum, version and type are right.
     Sound(Footer),
-    /// The cookie is there, the rest is not right.
-    Unsound(Fault),
-    /// No cookie.
+    /// They claim to be a footer, and are not right. With a fixed disk's type and its own place as the size: true.
+    Unsound(Fault, bool),
+    /// XenServer says that the disk must not be used.
+    Disabled(Fault),
+    /// No footer.
     Nothing,
 }
 
-/// Looks at `len` bytes from `at`; what is missing to 512 counts as zero.
-fn candidate(file: &InputFile, at: u64, len: u64) -> Result<Candidate, Fault> {
-    let mut raw = [0; footer::LEN];
-    if file.len() < len || at > file.len() - len {
-        return Ok(Candidate::Nothing);
-    }
-    file.read_exact(at, &mut raw[..len as usize])?;
-    Ok(judge(&raw, file, at))
+struct Search<'a> {
+    file: &'a InputFile,
+    asked_for: bool,
 }
 
-fn judge(raw: &[u8; footer::LEN], file: &InputFile, at: u64) -> Candidate {
-    if !Footer::claims(raw) {
-        return Candidate::Nothing;
-    }
-    match Footer::parse(raw, file.name(), at) {
-        Ok(footer) => Candidate::Sound(footer),
-        Err(fault) => Candidate::Unsound(fault),
-    }
-}
-
-/// The footer at the end and its byte: 512 bytes long, or 511 where the file's length says so.
-fn trailing(file: &InputFile) -> Result<(u64, Candidate), Fault> {
-    let at = file.len().saturating_sub(footer::LEN as u64);
-    let end = candidate(file, at, footer::LEN as u64)?;
-    if matches!(end, Candidate::Nothing) && file.len() % SECTOR == SHORT_LEN {
-        let at = file.len() - SHORT_LEN;
-        return Ok((at, candidate(file, at, SHORT_LEN)?));
-    }
-    Ok((at, end))
-}
-
-/// The copy at the head, if it is one: a dynamic disk's, with a dynamic header where it says. A fixed disk's guest may begin with
-/// anything, a footer included.
-fn sound_copy(head: Candidate) -> Option<Footer> {
-    match head {
-        Candidate::Sound(copy) if copy.disk_type != DiskType::Fixed => Some(copy),
-        _ => None,
-    }
-}
-
-/// Is there a dynamic header where the footer says?
-fn has_header(file: &InputFile, footer: &Footer) -> Result<bool, Fault> {
-    let mut cookie = [0; header::COOKIE.len()];
-    if footer.data_offset > file.len() {
-        return Ok(false);
-    }
-    let got = file.read_up_to(footer.data_offset, &mut cookie)?;
-    Ok(got == cookie.len() && cookie == header::COOKIE)
-}
-
-fn dynamic_by_its_end(
-    file: &InputFile,
-    footer: Footer,
-    end_at: u64,
-    head: Candidate,
-) -> Result<Option<Located>, Fault> {
-    let located = |footer, warnings| Ok(Some(Located { footer, data_end: end_at, warnings }));
-    let other = |copy: &Footer| {
-        Fault::damaged(file.name(), 0, "the two VHD footers differ").found(copy.differences(&footer).join(", "))
-    };
-    if has_header(file, &footer)? {
-        return match head {
-            Candidate::Sound(copy) if copy.differences(&footer).is_empty() => located(footer, vec![]),
-            Candidate::Sound(copy) => {
-                let warning = other(&copy).against("the one at the end counts");
-                located(footer, vec![warning])
-            }
-            Candidate::Unsound(fault) => {
-                let warning = fault.advice("the footer at the end is sound and counts");
-                located(footer, vec![warning])
-            }
-            Candidate::Nothing => {
-                let warning = Fault::damaged(file.name(), 0, "the copy of the VHD footer is missing")
-                    .advice("the footer at the end is sound and counts");
-                located(footer, vec![warning])
-            }
-        };
-    }
-    match head {
-        // The trailing footer leads nowhere and the copy leads to a header: the copy counts.
-        Candidate::Sound(copy) if copy.disk_type != DiskType::Fixed && has_header(file, &copy)? => {
-            let warning = other(&copy).against("the copy at byte 0 counts, it leads to the dynamic header");
-            located(copy, vec![warning])
+impl Search<'_> {
+    fn judge(&self, raw: &[u8; footer::LEN], at: u64) -> Candidate {
+        match footer::claim(raw) {
+            footer::Claim::None if footer::is_fixed_with_a_damaged_cookie(raw, at) => {}
+            footer::Claim::None => return Candidate::Nothing,
+            footer::Claim::Disabled => return Candidate::Disabled(footer::disabled(self.file.name(), at)),
+            footer::Claim::Footer => {}
         }
-        // A VHD whose header is damaged: opening it says so.
-        Candidate::Sound(_) | Candidate::Unsound(_) => located(footer, vec![]),
-        Candidate::Nothing => Err(ambiguous(file, end_at, "dynamic VHD footer without a dynamic header")
-            .against(format!("none at byte {}", footer.data_offset))),
-    }
-}
-
-fn from_copy(file: &InputFile, copy: Footer, data_end: u64, why: Fault) -> Located {
-    let warning = why.advice("the copy at byte 0 is sound and counts");
-    Located { footer: copy, data_end: data_end.min(file.len()), warnings: vec![warning] }
-}
-
-fn missing(file: &InputFile, end_at: u64) -> Fault {
-    Fault::damaged(file.name(), end_at, "the VHD footer at the end is missing")
-}
-
-fn behind(file: &InputFile, data_end: u64) -> Fault {
-    let end = data_end + footer::LEN as u64;
-    Fault::damaged(file.name(), end, "something was appended to the VHD")
-        .found(format!("{} bytes behind the footer", file.len().saturating_sub(end)))
-}
-
-fn fixed_by_request(file: &InputFile, footer: Footer, end_at: u64) -> Located {
-    let warning = Fault::damaged(file.name(), end_at, "fixed VHD footer whose size is not its own place")
-        .found(format!("size {}", footer.current_size))
-        .against(format!("the footer stands at byte {end_at}; data is taken from byte 0"));
-    Located { footer, data_end: end_at, warnings: vec![warning] }
-}
-
-/// A raw disk whose last sector happens to hold somebody's VHD footer, or a damaged VHD: the user knows, we do not.
-fn ambiguous(file: &InputFile, at: u64, what: &'static str) -> Fault {
-    Fault::new(Kind::Damaged, file.name(), what).at(at).advice(
-        "if this is a VHD: -f vhd (data from byte 0); if it is a raw disk that holds a VHD in its last sectors: -f raw",
-    )
-}
-
-/// Something was appended behind the footer: looks for one on the file's sectors in its last MiB. One read.
-///
-/// A VHD stored in a guest's file system must not turn a raw disk into a VHD: a fixed footer counts only at its own size, a dynamic
-/// one only with a dynamic header where it says.
-fn appended(file: &InputFile) -> Result<Option<Located>, Fault> {
-    let start = file.len().saturating_sub(SEARCH).next_multiple_of(SECTOR);
-    let mut bytes = vec![0; usize::try_from(file.len().saturating_sub(start)).unwrap_or(0)];
-    file.read_exact(start, &mut bytes)?;
-    let (sectors, _) = bytes.as_chunks::<{ footer::LEN }>();
-    for (index, raw) in sectors.iter().enumerate().rev() {
-        let at = start + index as u64 * SECTOR;
-        let Candidate::Sound(footer) = judge(raw, file, at) else { continue };
-        let counts = match footer.disk_type {
-            DiskType::Fixed => footer.current_size == at,
-            _ => at != 0 && has_header(file, &footer)?,
-        };
-        if counts {
-            return Ok(Some(Located { footer, data_end: at, warnings: vec![behind(file, at)] }));
+        match Footer::parse(raw, self.file.name(), at) {
+            Ok(footer) => Candidate::Sound(footer),
+            Err(fault) => Candidate::Unsound(fault, footer::looks_fixed_at(raw, at)),
         }
     }
-    Ok(None)
+
+    /// Looks at `len` bytes from `at`; what is missing to 512 counts as zero.
+    fn candidate(&self, at: u64, len: usize) -> Result<Candidate, Fault> {
+        let mut raw = [0; footer::LEN];
+        let got = self.file.read_up_to(at, raw.get_mut(..len).unwrap_or_default())?;
+        Ok(if got < len { Candidate::Nothing } else { self.judge(&raw, at) })
+    }
+
+    /// The footer at the end and its byte: 512 bytes long, or 511 where the file's length says so.
+    fn trailing(&self) -> Result<(u64, Candidate), Fault> {
+        let len = self.file.len();
+        let at = len.saturating_sub(footer::LEN as u64);
+        let end = self.candidate(at, footer::LEN)?;
+        if matches!(end, Candidate::Nothing) && len % SECTOR == SHORT_LEN as u64 {
+            let at = len - SHORT_LEN as u64;
+            return Ok((at, self.candidate(at, SHORT_LEN)?));
+        }
+        Ok((at, end))
+    }
+
+    fn name(&self) -> &std::path::Path {
+        self.file.name()
+    }
+
+    /// The copy at the head is sound and a dynamic disk's. Its unique id tells whether a trailing footer belongs to it.
+    fn with_copy(&self, copy: Footer, end_at: u64, end: Candidate) -> Result<Option<Located>, Fault> {
+        let copy_counts = |copy: Footer, data_end: u64, why: Fault| {
+            let warning = why.advice("the copy at byte 0 is sound and counts");
+            Ok(Some(Located { footer: copy, at: 0, data_end, warnings: vec![warning] }))
+        };
+        match end {
+            Candidate::Sound(footer) if footer.unique_id == copy.unique_id => {
+                let differences = copy.differences(&footer);
+                let differ = Fault::damaged(self.name(), 0, "the two VHD footers differ").found(differences.join(", "));
+                if !differences.is_empty() && self.header(&footer).is_err() && self.header(&copy).is_ok() {
+                    return copy_counts(copy, end_at, differ);
+                }
+                let warnings =
+                    if differences.is_empty() { vec![] } else { vec![differ.against("the one at the end counts")] };
+                Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings }))
+            }
+            Candidate::Sound(footer) => {
+                let why = Fault::damaged(self.name(), end_at, "the footer at the end is another disk's")
+                    .found(footer.unique_id)
+                    .expected(copy.unique_id);
+                copy_counts(copy, self.file.len(), why)
+            }
+            Candidate::Unsound(fault, true) => Err(self.ambiguous(fault)),
+            Candidate::Unsound(fault, false) => copy_counts(copy, end_at, fault),
+            Candidate::Nothing | Candidate::Disabled(_) => match self.appended()? {
+                // A fixed footer at its own size: the copy is what the guest begins with.
+                Some(found) if found.footer.disk_type == DiskType::Fixed => Ok(Some(found)),
+                Some(found) if found.footer.unique_id == copy.unique_id => {
+                    copy_counts(copy, found.data_end, self.behind(found.data_end))
+                }
+                _ => {
+                    let why = Fault::damaged(self.name(), end_at, "the VHD footer at the end is missing");
+                    copy_counts(copy, self.file.len(), why)
+                }
+            },
+        }
+    }
+
+    /// There is no sound copy at the head.
+    fn without_copy(&self, head: Candidate, end_at: u64, end: Candidate) -> Result<Option<Located>, Fault> {
+        let head_fault = match head {
+            Candidate::Unsound(fault, _) => Some(fault),
+            _ => None,
+        };
+        match end {
+            Candidate::Sound(footer) if footer.disk_type == DiskType::Fixed => {
+                let odd = Fault::damaged(self.name(), end_at, "fixed VHD footer whose size is not its own place")
+                    .found(format!("size {}", footer.current_size));
+                if !self.asked_for {
+                    return Err(self.ambiguous(odd.against(format!("the footer stands at byte {end_at}"))));
+                }
+                let odd = odd.against(format!("the footer stands at byte {end_at}; data is taken from byte 0"));
+                Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings: vec![odd] }))
+            }
+            Candidate::Sound(footer) => {
+                let bad_head = head_fault.is_some();
+                let missing = Fault::damaged(self.name(), 0, "the copy of the VHD footer is missing");
+                let warning = head_fault.unwrap_or(missing).advice("the footer at the end is sound and counts");
+                if !self.asked_for
+                    && let Some(doubt) = self.doubt(&footer, end_at)?
+                {
+                    // A damaged header behind a damaged copy is a damaged VHD; anything else may be a raw disk.
+                    return Err(if bad_head { doubt } else { self.ambiguous(doubt) });
+                }
+                Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings: vec![warning] }))
+            }
+            Candidate::Unsound(fault, _) => match self.appended()? {
+                Some(found) => Ok(Some(found)),
+                None => Err(or_raw(fault)),
+            },
+            Candidate::Nothing | Candidate::Disabled(_) => match (self.appended()?, head_fault) {
+                (Some(found), _) => Ok(Some(found)),
+                (None, Some(fault)) => Err(or_raw(fault)),
+                (None, None) => Ok(None),
+            },
+        }
+    }
+
+    fn header(&self, footer: &Footer) -> Result<DynamicHeader, Fault> {
+        header::read(self.file, footer.data_offset, self.file.len())
+    }
+
+    fn has_header_cookie(&self, footer: &Footer) -> Result<bool, Fault> {
+        let mut cookie = [0; header::COOKIE.len()];
+        Ok(self.file.read_up_to(footer.data_offset, &mut cookie)? == cookie.len() && cookie == header::COOKIE)
+    }
+
+    /// What speaks against a dynamic footer at `at` that no copy confirms: no header where it says, blocks that its size does not
+    /// have, or a block that covers it, so that it is guest data.
+    fn doubt(&self, footer: &Footer, at: u64) -> Result<Option<Fault>, Fault> {
+        let header = match self.header(footer) {
+            Ok(header) => header,
+            Err(fault) if fault.kind() == Kind::Io => return Err(fault),
+            Err(fault) if self.has_header_cookie(footer)? => return Ok(Some(fault)),
+            Err(_) => {
+                let none = Fault::damaged(self.name(), at, "dynamic VHD footer without a dynamic header");
+                return Ok(Some(none.against(format!("none at byte {}", footer.data_offset))));
+            }
+        };
+        let doubt = |what: &'static str| Ok(Some(Fault::damaged(self.name(), at, what)));
+        let block_size = u64::from(header.block_size);
+        let blocks = footer.current_size.div_ceil(block_size);
+        let table_len = u64::from(header.max_table_entries) * 4;
+        let end = header.table_offset.saturating_add(table_len).min(self.file.len());
+        let (mut from, mut block, mut buffer) = (header.table_offset, 0u64, Vec::new());
+        while from < end {
+            buffer.resize(in_memory((end - from).min(TABLE_READ) / 4 * 4), 0);
+            if buffer.is_empty() {
+                break;
+            }
+            self.file.read_exact(from, &mut buffer)?;
+            for entry in buffer.chunks_exact(4).map(BigEndian::read_u32) {
+                let needed = footer.current_size.saturating_sub(block.saturating_mul(block_size)).min(block_size);
+                let start = u64::from(entry) * SECTOR;
+                match entry {
+                    UNALLOCATED => {}
+                    _ if block >= blocks => {
+                        return doubt("dynamic VHD footer whose size is less than the blocks that are there");
+                    }
+                    _ if start <= at && at < start + header::bitmap_len(header.block_size) + needed => {
+                        return doubt("dynamic VHD footer inside a block");
+                    }
+                    _ => {}
+                }
+                block += 1;
+            }
+            from += buffer.len() as u64;
+        }
+        Ok(None)
+    }
+
+    /// Something was appended behind the footer: looks for one on the file's sectors in its last MiB. One read.
+    ///
+    /// A VHD stored in a guest's file system must not turn a raw disk into a VHD: a fixed footer counts only at its own size, a dynamic
+    /// one only where nothing speaks against it.
+    fn appended(&self) -> Result<Option<Located>, Fault> {
+        let start = self.file.len().saturating_sub(SEARCH).next_multiple_of(SECTOR);
+        let mut bytes = vec![0; in_memory(self.file.len().saturating_sub(start))];
+        self.file.read_exact(start, &mut bytes)?;
+        let (sectors, _) = bytes.as_chunks::<{ footer::LEN }>();
+        for (index, raw) in sectors.iter().enumerate().rev() {
+            let at = start + index as u64 * SECTOR;
+            let Candidate::Sound(footer) = self.judge(raw, at) else { continue };
+            let counts = match footer.disk_type {
+                DiskType::Fixed => footer.current_size == at,
+                _ => at != 0 && self.doubt(&footer, at)?.is_none(),
+            };
+            if counts {
+                return Ok(Some(Located { footer, at, data_end: at, warnings: vec![self.behind(at)] }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn behind(&self, data_end: u64) -> Fault {
+        let end = data_end + footer::LEN as u64;
+        Fault::damaged(self.name(), end, "something was appended to the VHD")
+            .found(format!("{} bytes behind the footer", self.file.len().saturating_sub(end)))
+    }
+
+    /// A raw disk whose last sector happens to hold somebody's VHD footer, or a damaged VHD: the user knows, we do not.
+    fn ambiguous(&self, fault: Fault) -> Fault {
+        fault.advice("if this is a VHD: -f vhd; if it is a raw disk that holds a VHD in its last sectors: -f raw")
+    }
+}
+
+/// Damage may mean that it never was a VHD; what is legal and not read is one.
+fn or_raw(fault: Fault) -> Fault {
+    match fault.kind() {
+        Kind::Damaged => fault.advice("if this is a raw disk: -f raw"),
+        _ => fault,
+    }
 }

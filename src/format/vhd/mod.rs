@@ -15,10 +15,12 @@
 //! returns the stale bytes). The disk's size is the footer's current size, never the product of the geometry.
 
 mod bat;
+mod blocks;
 mod footer;
 mod header;
 mod locate;
 mod reader;
+mod tapdisk;
 
 use super::Format;
 

@@ -59,7 +59,7 @@ pub fn to_bytes(layout: &Layout) -> [u8; LEN] {
     LittleEndian::write_u64(&mut raw[at::GRAIN_SIZE..], super::layout::GRAIN_SECTORS);
     LittleEndian::write_u64(&mut raw[at::DESCRIPTOR_OFFSET..], super::layout::DESCRIPTOR_OFFSET);
     LittleEndian::write_u64(&mut raw[at::DESCRIPTOR_SIZE..], super::layout::DESCRIPTOR_SECTORS);
-    LittleEndian::write_u32(&mut raw[at::GTES_PER_GT..], super::layout::GTES_PER_GT as u32);
+    LittleEndian::write_u32(&mut raw[at::GTES_PER_GT..], super::layout::GTES_PER_GT);
     LittleEndian::write_u64(&mut raw[at::RGD_OFFSET..], layout.rgd_offset);
     LittleEndian::write_u64(&mut raw[at::GD_OFFSET..], layout.gd_offset);
     LittleEndian::write_u64(&mut raw[at::OVERHEAD..], layout.overhead);

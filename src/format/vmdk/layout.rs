@@ -10,9 +10,11 @@ pub const GRAIN_SECTORS: u64 = 128;
 /// Bytes in a grain.
 pub const GRAIN: u64 = GRAIN_SECTORS * SECTOR;
 /// Entries in a grain table.
-pub const GTES_PER_GT: u64 = 512;
+pub const GTES_PER_GT: u32 = 512;
 /// Sectors in a grain table.
-pub const GT_SECTORS: u64 = GTES_PER_GT * 4 / SECTOR;
+pub const GT_SECTORS: u64 = GTES_PER_GT as u64 * 4 / SECTOR;
+/// Bytes of the disk that a grain table covers.
+pub const GT_COVERS: u64 = GTES_PER_GT as u64 * GRAIN;
 /// Sector of the embedded descriptor.
 pub const DESCRIPTOR_OFFSET: u64 = 1;
 /// Sectors set aside for it.
@@ -38,7 +40,7 @@ pub struct Layout {
 impl Layout {
     /// For a disk of `capacity` sectors.
     pub fn new(capacity: u64) -> Layout {
-        let tables = capacity.div_ceil(GRAIN_SECTORS).div_ceil(GTES_PER_GT);
+        let tables = capacity.div_ceil(GT_COVERS / SECTOR);
         let gd_sectors = (tables * 4).div_ceil(SECTOR);
         let rgd_offset = DESCRIPTOR_OFFSET + DESCRIPTOR_SECTORS;
         let gd_offset = rgd_offset + gd_sectors + tables * GT_SECTORS;

@@ -17,7 +17,7 @@ mod sparse;
 
 use super::{Format, Probe, Subformat};
 use crate::fault::{Fault, Kind};
-use crate::image::{Facts, SECTOR};
+use crate::image::{Facts, LOGICAL_SECTOR, SECTOR};
 
 /// The entry in `FORMATS`.
 pub const FORMAT: Format = Format {
@@ -51,7 +51,7 @@ fn recognise(probe: &Probe<'_>) -> bool {
 
 /// The capacity in sectors, where a VMDK can hold the disk at all.
 fn capacity(facts: &Facts, output: &std::path::Path) -> Result<u64, Fault> {
-    if facts.logical_sector_size != SECTOR as u32 {
+    if facts.logical_sector_size != LOGICAL_SECTOR {
         return Err(Fault::new(Kind::OverLimit, output, "a VMDK's sectors are 512 bytes")
             .found(format!("a disk of {}-byte sectors", facts.logical_sector_size))
             .advice("a guest would see an empty disk; a raw output keeps the bytes"));

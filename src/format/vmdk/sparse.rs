@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use super::descriptor::{Descriptor, own_name};
 use super::header;
-use super::layout::{DESCRIPTOR_OFFSET, DESCRIPTOR_SECTORS, GRAIN, GRAIN_SECTORS, GT_SECTORS, GTES_PER_GT, Layout};
+use super::layout::{
+    DESCRIPTOR_OFFSET, DESCRIPTOR_SECTORS, GRAIN, GRAIN_SECTORS, GT_COVERS, GT_SECTORS, GTES_PER_GT, Layout,
+};
 use crate::fault::{Fault, Kind};
 use crate::format::Wish;
 use crate::image::{Encoder, Facts, Order, Placer, Plan, PlannedFile, SECTOR, Seen, Verdict, Writer, Writes};
+use crate::io::in_memory;
 
 /// Grain table entries are 32-bit sector numbers: a file ends at this sector at the latest.
 const MAX_SECTORS: u64 = 1 << 32;
@@ -28,7 +31,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
     if descriptor.len() as u64 > DESCRIPTOR_SECTORS * SECTOR {
         return Err(Fault::new(Kind::Usage, &wish.output, "the name is too long for the embedded descriptor"));
     }
-    descriptor.resize((DESCRIPTOR_SECTORS * SECTOR) as usize, 0);
+    descriptor.resize(in_memory(DESCRIPTOR_SECTORS * SECTOR), 0);
     let plan = Plan {
         files: vec![PlannedFile { suffix: None, len: None }],
         virtual_size: facts.virtual_size,
@@ -119,8 +122,9 @@ impl Grains {
                 .advice("-s monolithicFlat holds it"));
             }
         };
-        self.turn_to(grain / GTES_PER_GT, out);
-        self.table[(grain % GTES_PER_GT) as usize] = sector;
+        let (table, entry) = (grain / u64::from(GTES_PER_GT), grain % u64::from(GTES_PER_GT));
+        self.turn_to(table, out);
+        self.table.get_mut(in_memory(entry)).into_iter().for_each(|entry| *entry = sector);
         self.used = true;
         out.guest(FILE, self.next_sector * SECTOR, grain * GRAIN..(grain + 1) * GRAIN);
         self.next_sector += GRAIN_SECTORS;
@@ -130,9 +134,10 @@ impl Grains {
     /// The directories follow from the layout: every table is in its place.
     fn directory(&self, directory: u64) -> Vec<u8> {
         let mut bytes: Vec<u8> = (0..self.layout.tables)
-            .flat_map(|table| (self.layout.table(directory, table) as u32).to_le_bytes())
+            .map(|table| u32::try_from(self.layout.table(directory, table)).unwrap_or(0))
+            .flat_map(u32::to_le_bytes)
             .collect();
-        bytes.resize((self.layout.gd_sectors * SECTOR) as usize, 0);
+        bytes.resize(in_memory(self.layout.gd_sectors * SECTOR), 0);
         bytes
     }
 }
@@ -151,7 +156,7 @@ impl Placer for Grains {
             }
         }
         // The walk has left every table that ends here.
-        self.turn_to(guest.end / (GRAIN * GTES_PER_GT), out);
+        self.turn_to(guest.end / GT_COVERS, out);
         Ok(())
     }
 
