@@ -19,7 +19,9 @@ fn with_source() -> TempDir {
 fn wrong_usage_is_status_2_and_makes_nothing() {
     let folder = with_source();
     for (args, text) in [
-        (vec![], "required"),
+        (vec![], "INPUT"),
+        (vec!["a.vhd", "b.vhd", "o.vmdk"], "unexpected argument 'o.vmdk'"),
+        (vec!["-q", "info", "in.vhd"], "the options of info stand behind it"),
         (vec!["in.vhd"], "OUTPUT"),
         (vec!["info"], "IMAGE"),
         (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
@@ -33,6 +35,7 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd", "o.vmdk", "--uuid", "00000000-0000-0000-0000-000000000000"], "nil"),
         (vec!["in.vhd", "o.vmdk", "--cid", "ffffffff"], "--cid"),
         (vec!["in.vhd", "o.vmdk", "--cid", "123456789"], "--cid"),
+        (vec!["in.vhd", "o.vmdk", "--cid", "+12"], "--cid"),
         (vec!["in.vhd", "o.vmdk", "-j", "0"], "--jobs"),
         (vec!["in.vhd", "o.vmdk", "-q", "-v"], "--quiet"),
         (vec!["in.vhd", "o.vmdk", "--progress", "json"], "--progress"),
@@ -44,14 +47,18 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd", "o"], ".vmdk .raw .img .iso"),
         (vec!["in.vhd", "-"], "standard output"),
         (vec!["-", "o.vmdk"], "standard input"),
+        (vec!["info", "-"], "standard input"),
     ] {
         let ran = run(folder.path(), &args);
         assert_eq!(ran.status, Some(2), "{args:?}: {}", ran.err);
-        assert!(ran.err.contains(text), "{args:?}: {}", ran.err);
+        assert!(ran.err.starts_with("vdconv: ") && ran.err.contains(text), "{args:?}: {}", ran.err);
         assert_eq!(ran.out, "");
         let json = run(folder.path(), args.iter().copied().chain(["--json"]));
         let report: Value = serde_json::from_str(&json.out).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", json.out));
         assert_eq!(report["error"]["kind"], "usage", "{args:?}");
+        let told = format!("{} {}", report["error"]["message"], report["error"]["hint"]);
+        // A name typed behind the words gives way to --json here.
+        assert!(told.contains(text) || text.ends_with("'o.vmdk'"), "{args:?}: {told}");
     }
     assert_eq!(names(folder.path()), ["in.vhd"]);
 }
@@ -59,7 +66,14 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
 #[test]
 fn help_and_version_are_answers_on_stdout() {
     let folder = scratch();
-    for args in [vec!["--help"], vec!["-h"], vec!["info", "--help"], vec!["convert", "--help"]] {
+    for args in [
+        vec!["--help"],
+        vec!["-h"],
+        vec!["help"],
+        vec!["help", "info"],
+        vec!["info", "--help"],
+        vec!["convert", "--help"],
+    ] {
         let ran = run(folder.path(), args).succeeds();
         assert!(ran.out.contains("Usage:") && ran.err.is_empty());
     }
@@ -113,7 +127,7 @@ fn a_bar_that_is_asked_for_is_drawn_without_a_terminal_too() {
     let folder = with_source();
     let ran = run(folder.path(), ["in.vhd", "o.vmdk", "--progress", "bar"]);
     assert!(ran.err.contains('\r') && !ran.err.contains('\x1b'), "{:?}", ran.err);
-    for quiet in [vec!["--progress", "none"], vec!["--progress", "auto"], vec!["--progress", "bar", "-q"]] {
+    for quiet in [vec!["--progress", "none"], vec!["--progress", "auto"], vec!["--progress", "NONE", "-q"]] {
         let ran = run(folder.path(), [vec!["in.vhd", "o.vmdk", "--force"], quiet].concat());
         assert!(!ran.err.contains('\r'), "{:?}", ran.err);
     }
@@ -163,6 +177,9 @@ fn what_is_no_disk_is_refused_by_name_with_what_to_do() {
         (padded(b"\x89PNG\r\n\x1A\n"), "PNG"),
         (padded(b"%PDF-1.7\n"), "PDF"),
         (padded(b"\x7FELF\x02\x01"), "program"),
+        (padded(b"\x3A\xFF\x26\xED"), "Android sparse"),
+        (padded(b"070701000"), "cpio"),
+        (padded(b"\0\0\0\x20ftypisom"), "film"),
         (b"<html><body>404 not found</body></html>\n".to_vec(), "text"),
         (b"{\"error\": 1}".to_vec(), "text"),
         (b"\xFF\xFEh\0i\0".to_vec(), "text"),
@@ -316,6 +333,25 @@ fn r26_no_color_and_no_terminal_mean_no_colour_and_text_is_escaped() {
         assert!(!ran.err.contains('\x1b') && !ran.out.contains('\x1b'), "{args:?}");
         assert!((ran.err + &ran.out).contains("\\u{1b}"), "{args:?}");
     }
+    // A usage error shows what was typed without what a terminal would obey.
+    assert!(!run(folder.path(), ["a", "b", "-f", "\x1b[2J"]).err.contains('\x1b'));
+}
+
+#[test]
+fn r13_hostile_text_is_escaped_in_json_too_and_stays_the_same_text() {
+    let folder = scratch();
+    let evil = "C:\\\u{202e}x\u{9b}31m\u{1b}.vhd";
+    let mut vhd = Vhd::dynamic_of(&pattern(8, |_| false), 4096);
+    (vhd.disk_type, vhd.parent_name) = (4, evil.into());
+    fs::write(folder.path().join("a.vhd"), vhd.build()).unwrap();
+    for args in [vec!["info", "--json", "a.vhd"], vec!["a.vhd", "o.vmdk", "--json"]] {
+        let ran = run(folder.path(), args).fails(1, &["\\u{202e}x\\u{9b}31m\\u{1b}"]);
+        assert!(!ran.out.contains(['\u{202e}', '\u{9b}', '\u{1b}']), "{:?}", ran.out);
+        let report: Value = serde_json::from_str(&ran.out).unwrap();
+        assert!(report.to_string().contains("differencing"));
+        let error = if report["error"].is_object() { &report["error"] } else { &report["images"][0]["error"] };
+        assert!(error["message"].as_str().unwrap().contains(evil));
+    }
 }
 
 #[test]
@@ -330,7 +366,7 @@ fn info_shows_the_size_that_counts_and_what_the_geometry_says() {
         "\"qemu\" 5.3",
         "\"win\" 10.0 on \"Wi2k\"",
         "\"vbox\"",
-        "120/4/17 = 4177920 bytes, 16384 bytes less than the virtual size",
+        "120/4/17 = 4177920 bytes (16384 less than the virtual size; that counts)",
     ] {
         assert!(ran.out.contains(text), "no {text:?} in\n{}", ran.out);
     }

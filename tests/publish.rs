@@ -114,6 +114,8 @@ fn a_missing_folder_and_a_name_that_is_a_folders_are_told() {
     let folder = with_source();
     run(folder.path(), ["in.vhd", "no/such/o.vmdk"]).fails(1, &["no/such", "folder"]);
     run(folder.path(), ["in.vhd", "sub/", "-O", "raw"]).fails(1, &["sub/", "folder"]);
+    run(folder.path(), ["in.vhd", "o.vmdk/."]).fails(1, &["o.vmdk/.", "folder"]);
+    run(folder.path(), ["in.vhd", "..", "-O", "raw"]).fails(1, &["folder"]);
     run(folder.path(), ["in.vhd", "in.vhd/o.vmdk"]).fails(1, &["in.vhd"]);
     assert_eq!(names(folder.path()), ["in.vhd"]);
 }
@@ -199,6 +201,8 @@ mod unix {
         run(folder.path(), ["in.vhd", "link.vmdk", "--force"]).succeeds();
         assert!(fs::symlink_metadata(folder.path().join("link.vmdk")).unwrap().is_symlink());
         assert!(vmdk::read(&folder.path().join("sub/real.vmdk")).descriptor.contains("SPARSE \"real.vmdk\""));
+        symlink("nothing/", folder.path().join("dangling.vmdk")).unwrap();
+        run(folder.path(), ["in.vhd", "dangling.vmdk"]).fails(1, &["dangling.vmdk", "the name of a folder"]);
         symlink("loop.vmdk", folder.path().join("loop.vmdk")).unwrap();
         run(folder.path(), ["in.vhd", "loop.vmdk"]).fails(1, &["loop.vmdk"]);
     }
@@ -280,6 +284,13 @@ mod unix {
         for script in ["$V info in.vhd in.vhd | true", "$V --help | true", "$V info --json in.vhd | true"] {
             assert!(!sh(folder.path(), script).err.contains("panic"));
         }
+        // What the system reaches through a descriptor is no name to give a file.
+        sh(folder.path(), "$V in.vhd /dev/stdout -O raw | cat").err.contains("a named pipe").then_some(()).unwrap();
+        sh(folder.path(), "(rm gone; $V in.vhd /dev/stdout -O raw) > gone").fails(1, &["/dev/stdout", "no name"]);
+        assert_eq!(names(folder.path()), ["in.vhd"]);
+        let ran = sh(folder.path(), "$V in.vhd o.vmdk --json >/dev/full")
+            .fails(1, &["standard output", "the output is complete"]);
+        assert_eq!(ran.err.matches("vdconv: ").count(), 1, "{}", ran.err);
         sh(folder.path(), "$V info in.vhd >/dev/full").fails(1, &["standard output"]);
         sh(folder.path(), "$V info --json in.vhd >/dev/full").fails(1, &["standard output"]);
     }
@@ -410,8 +421,21 @@ mod unix {
     }
 
     #[test]
+    fn workers_that_cannot_be_started_are_done_without() {
+        let folder = with_source();
+        // As a user who may have one thread. Where the test may not become one, it has nothing to show.
+        let script = "chmod 777 . && setpriv --reuid=65533 --regid=65533 --clear-groups prlimit --nproc=1 $V -j 64 in.vhd o.vmdk";
+        let ran = sh(folder.path(), script);
+        if ran.err.contains("setpriv") {
+            return println!("skipped: no right to become another user");
+        }
+        ran.succeeds();
+        assert!(vmdk::read(&folder.path().join("o.vmdk")).guest == pattern(8, |_| false));
+    }
+
+    #[test]
     fn r4_a_source_that_changes_while_it_is_read_is_an_error() {
-        for change in ["touch", "append", "cut"] {
+        for change in ["touch", "append", "cut early", "cut late"] {
             let folder = with_big_source();
             let source = folder.path().join("in.vhd");
             let (child, pid) =
@@ -420,7 +444,8 @@ mod unix {
             match change {
                 "touch" => file.set_modified(std::time::SystemTime::now() + Duration::from_secs(5)).unwrap(),
                 "append" => file.set_len((96 << 20) + 4096).unwrap(),
-                _ => file.set_len(1 << 20).unwrap(),
+                "cut early" => file.set_len(1 << 20).unwrap(),
+                _ => file.set_len(90 << 20).unwrap(),
             }
             let (status, err) = end(child, pid);
             assert_eq!(status.code(), Some(1), "{change}: {err}");

@@ -86,7 +86,7 @@ fn r26_and_r21_identifiers_are_fresh_derived_or_given() {
     assert!(different(&ids("c.raw", Some("1"), &[]), &ids("d.raw", Some("1"), &[])));
     let given = ids("a.vhd", Some("1"), &["--uuid", "00112233-4455-6677-8899-AABBCCDDEEFF", "--cid", "C0FFEE"]);
     assert_eq!((given[0].as_str(), given[3].as_str()), ("00c0ffee", "00112233-4455-6677-8899-aabbccddeeff"));
-    for bad in ["x", "-1", "1.5", ""] {
+    for bad in ["x", "-1", "+1", "1.5", "", "4294967296", "9223372036854775808", "18446744073709551616"] {
         let mut command = vdconv();
         command.current_dir(folder.path()).env("SOURCE_DATE_EPOCH", bad).args(["a.vhd", "p.vmdk"]);
         Ran::of(&mut command).fails(2, &["SOURCE_DATE_EPOCH"]);

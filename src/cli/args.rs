@@ -1,5 +1,6 @@
 //! Options and arguments: one definition for parsing, help and usage errors.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -11,39 +12,73 @@ use vdconv::image::{Adapter, Identifiers};
 ///
 /// The content of INPUT decides what it is; the ending of OUTPUT decides what is written (.vmdk .raw .img .iso). OUTPUT gets its name
 /// when it is complete: after an error or Ctrl-C nothing is left.
-///
-/// Exit status: 0 done, 1 failed (no output is left), 2 usage error, 128+N ended by signal N.
 #[derive(Parser)]
-#[command(name = "vdconv", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...")]
-pub struct Args {
-    #[command(subcommand)]
-    pub command: Option<Command>,
+#[command(
+    name = "vdconv",
+    version,
+    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE..."
+)]
+#[command(after_help = AFTER_HELP)]
+struct Plain {
     #[command(flatten)]
-    pub convert: Option<ConvertArgs>,
+    convert: ConvertArgs,
 }
 
-impl Args {
-    /// Was a report in JSON asked for?
-    pub fn json(&self) -> bool {
-        match (&self.command, &self.convert) {
-            (Some(Command::Convert(convert)), _) | (None, Some(convert)) => convert.json,
-            (Some(Command::Info(info)), _) => info.read.json,
-            (None, None) => false,
-        }
-    }
+const AFTER_HELP: &str = "\
+Commands (the first word; their options stand behind them):
+  vdconv info [OPTIONS] IMAGE...          tell what an image is: format, sizes, creator, identifiers
+  vdconv convert [OPTIONS] INPUT OUTPUT   the same as without the word, for an INPUT that is called like a command
+
+Exit status: 0 done, 1 failed, 2 usage error, 128+N ended by signal N.";
+
+/// Converts virtual disks: VHD, VMDK and raw
+#[derive(Parser)]
+#[command(name = "vdconv", version)]
+struct Named {
+    #[command(subcommand)]
+    command: Command,
 }
 
+/// What is to be done.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Convert INPUT into OUTPUT (the default; for scripts whose INPUT is called like a command)
+    /// Convert INPUT into OUTPUT (the same as without the word, for an INPUT that is called like a command)
     Convert(ConvertArgs),
     /// Tell what an image is: format, sizes, creator, identifiers
     Info(InfoArgs),
 }
 
+impl Command {
+    /// Parses the command line: the first word names a command, or there is none and two names are converted.
+    pub fn parse() -> Result<Command, clap::Error> {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        let word = |n: usize| words.get(n).and_then(|word| word.to_str());
+        match word(1) {
+            Some("help") if words.len() == 2 => {
+                Plain::try_parse_from(["vdconv", "--help"]).map(|p| Command::Convert(p.convert))
+            }
+            Some("info" | "convert" | "help") => Named::try_parse_from(words).map(|named| match named.command {
+                Command::Convert(convert) => Command::Convert(ConvertArgs { named: true, ..convert }),
+                other => other,
+            }),
+            _ => Plain::try_parse_from(words).map(|p| Command::Convert(p.convert)),
+        }
+    }
+
+    /// Was a report in JSON asked for?
+    pub fn json(&self) -> bool {
+        match self {
+            Command::Convert(convert) => convert.json,
+            Command::Info(info) => info.read.json,
+        }
+    }
+}
+
 #[derive(clap::Args)]
 pub struct ConvertArgs {
+    /// The command was named, so that INPUT may be called like one.
+    #[arg(skip)]
+    pub named: bool,
     /// The image to convert
     pub input: PathBuf,
     /// The image to make
@@ -79,7 +114,7 @@ pub struct ConvertArgs {
     #[arg(long)]
     pub no_sync: bool,
     /// Show how far it is: auto shows a bar when stderr is a terminal
-    #[arg(long, value_name = "P", value_enum, default_value_t = Progress::Auto)]
+    #[arg(long, value_name = "P", value_enum, ignore_case = true, default_value_t = Progress::Auto)]
     pub progress: Progress,
     /// Print the report as one JSON object on stdout
     #[arg(long)]
@@ -146,9 +181,10 @@ fn unique_id(text: &str) -> Result<Uuid, String> {
 }
 
 fn content_id(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 16) {
+    let digits = (1..=8).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    match u32::from_str_radix(text, 16).map_err(drop).and_then(|cid| if digits { Ok(cid) } else { Err(()) }) {
         Ok(cid) if Identifiers::cid_is_free(cid) => Ok(cid),
         Ok(_) => Err("0, fffffffe and ffffffff have meanings of their own".into()),
-        Err(_) => Err("a content id is up to 8 hex digits".into()),
+        Err(()) => Err("a content id is up to 8 hex digits".into()),
     }
 }

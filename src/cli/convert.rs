@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use vdconv::engine::{self, Control, MapFeed, Tally};
 use vdconv::fault::{Fault, Kind};
 use vdconv::format::{self, FORMATS, Format, OpenOptions, Subformat, Wish};
-use vdconv::image::{Disk, Identifiers, Plan, Writer};
+use vdconv::image::{Disk, Identifiers, Order, Plan, Writer};
 use vdconv::io::{Gate, OutputFile, OutputOptions, Outputs, Target, sys};
 
 use super::args::ConvertArgs;
 use super::interrupt::Interrupt;
 use super::report::{self, Problem, Product, Source};
-use super::{progress, show};
+use super::{STDOUT, no_stream, progress, show};
 
 /// Workers by default, where there are that many cores.
 const MOST_JOBS: usize = 8;
@@ -79,7 +79,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     };
     if args.json {
         report::print(done.report(&warnings))
-            .map_err(|e| Fault::io("standard output", "cannot write the report; the output is complete", e))?;
+            .map_err(|e| Fault::io(STDOUT, "cannot write the report; the output is complete", e))?;
     }
     if args.verbose {
         done.counters().iter().for_each(|line| show::note(line));
@@ -104,12 +104,14 @@ struct OutputKind {
 impl OutputKind {
     /// By `-O` and `-s`, or by OUTPUT's ending; options that would be without effect are refused.
     fn choose(args: &ConvertArgs) -> Result<OutputKind, Fault> {
-        for (path, what) in [(&args.input, "reading from standard input"), (&args.output, "writing to standard output")]
-        {
-            if path.as_os_str() == "-" {
-                return Err(usage(format!("{what} is not supported by this version")).advice("a file called - is ./-"));
-            }
+        // An option in front of a command makes the command a name.
+        if !args.named && ["info", "convert"].iter().any(|word| args.input.as_os_str() == *word) {
+            let word = args.input.display();
+            return Err(usage(format!("the options of {word} stand behind it"))
+                .advice(format!("a file called {word} is ./{word}")));
         }
+        no_stream(&args.input, "reading from standard input")?;
+        no_stream(&args.output, "writing to standard output")?;
         let format = args.output_format.or_else(|| format::by_output_ending(&args.output)).ok_or_else(|| {
             let endings: Vec<_> =
                 FORMATS.iter().flat_map(|f| f.output_endings).map(|ending| format!(".{ending}")).collect();
@@ -144,15 +146,18 @@ impl OutputKind {
 }
 
 /// SOURCE_DATE_EPOCH in seconds since 1970, where it is set.
-fn source_date_epoch() -> Result<Option<u64>, Fault> {
+fn source_date_epoch() -> Result<Option<u32>, Fault> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
-    match text.to_str().and_then(|text| text.parse().ok()) {
+    let digits = text.to_str().filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()));
+    match digits.and_then(|text| text.parse().ok()) {
         Some(epoch) => Ok(Some(epoch)),
-        None => Err(usage("SOURCE_DATE_EPOCH").found(text.display()).expected("whole seconds since 1970")),
+        None => Err(usage("SOURCE_DATE_EPOCH is no number of seconds since 1970")
+            .found(format!("{:?}", text.display().to_string()))
+            .expected(format!("0 to {}", u32::MAX))),
     }
 }
 
-fn identifiers(args: &ConvertArgs, disk: &Disk, kind: OutputKind, epoch: Option<u64>) -> Result<Identifiers, Fault> {
+fn identifiers(args: &ConvertArgs, disk: &Disk, kind: OutputKind, epoch: Option<u32>) -> Result<Identifiers, Fault> {
     let mut identifiers = match epoch {
         None => Identifiers::random(),
         Some(epoch) => {
@@ -206,14 +211,18 @@ fn move_data(
 
 fn decisions(disk: &Disk, kind: OutputKind, plan: &Plan, jobs: usize) -> String {
     let facts = &disk.facts;
+    let source = format!("{} {}", facts.title, facts.subformat);
+    let order = match plan.order {
+        Order::Free => "placed freely",
+        Order::Ordered => "placed in guest order",
+        Order::Stream => "written in guest order",
+    };
     format!(
-        "vdconv: {} {}, {} bytes -> {}; {jobs} workers, units of {} bytes, order {:?}",
-        facts.title,
-        facts.subformat,
+        "vdconv: {}, {} bytes -> {}; {jobs} workers, units of {} bytes, {order}",
+        source.trim_end(),
         facts.virtual_size,
         kind.words(),
         plan.test_unit,
-        plan.order
     )
 }
 
@@ -275,7 +284,9 @@ impl Done<'_> {
                 self.whole.as_secs_f64()
             ),
             format!("{} bytes read, {} bytes written", self.bytes_read, self.bytes_written),
-            format!("{stored} guest bytes stored in the source, {data} of them not zero; {pieces} pieces, {gaps} gaps"),
+            format!(
+                "{stored} guest bytes stored in the source; {data} in units that are not all zero; {pieces} pieces, {gaps} gaps"
+            ),
         ];
         lines.extend(self.disk.ledger.counts().into_iter().map(|(what, n)| format!("{n} {what}")));
         lines.iter().map(|line| format!("vdconv: {line}")).collect()

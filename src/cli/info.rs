@@ -12,12 +12,13 @@ use vdconv::io::Gate;
 
 use super::args::InfoArgs;
 use super::report::{self, Answer, Images, Problem};
-use super::{FAILED, show};
+use super::{FAILED, STDOUT, no_stream, show};
 
 /// Each image by itself: one that cannot be opened does not hide the others.
 pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     let options = OpenOptions { format: args.read.input_format, ..OpenOptions::default() };
     let (mut status, mut answers) = (ExitCode::SUCCESS, Vec::new());
+    args.images.iter().try_for_each(|image| no_stream(image, "reading from standard input"))?;
     for (index, image) in args.images.iter().enumerate() {
         let opened = format::open(&mut Gate::new(), image, options);
         match &opened {
@@ -47,7 +48,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn stdout(error: std::io::Error) -> Fault {
-    Fault::io("standard output", "cannot write", error)
+    Fault::io(STDOUT, "cannot write", error)
 }
 
 fn print(text: &str) -> Result<(), Fault> {
@@ -83,9 +84,9 @@ fn describe(image: &Path, disk: &Disk) -> String {
     if let Some(geometry) = facts.geometry {
         let (bytes, size) = (geometry.bytes(), facts.virtual_size);
         let note = match bytes.cmp(&size) {
-            std::cmp::Ordering::Less => format!(", {} bytes less than the virtual size, which counts", size - bytes),
+            std::cmp::Ordering::Less => format!(" ({} less than the virtual size; that counts)", size - bytes),
             std::cmp::Ordering::Equal => String::new(),
-            std::cmp::Ordering::Greater => format!(", {} bytes more than the virtual size, which counts", bytes - size),
+            std::cmp::Ordering::Greater => format!(" ({} more than the virtual size; that counts)", bytes - size),
         };
         line(
             "geometry",

@@ -23,9 +23,11 @@ impl Interrupt {
         &self.flag
     }
 
-    /// After the clean-up: ends the program as the signal would have, so that a shell's loop stops too.
+    /// After the clean-up, if a signal came: ends the program as it would have, so that a shell's loop stops too.
     pub fn end_by_it(&self) {
-        sys::end_by_signal(self.signal.load(Ordering::SeqCst));
+        if self.flag.load(Ordering::SeqCst) {
+            sys::end_by_signal(self.signal.load(Ordering::SeqCst));
+        }
     }
 
     /// 128 and the signal's number, should the program still be there.

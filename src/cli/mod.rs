@@ -8,48 +8,68 @@ mod progress;
 mod report;
 mod show;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use vdconv::fault::{Fault, Kind};
 
-use args::{Args, Command};
+use args::Command;
 use interrupt::Interrupt;
 
-/// Exit status: it did not work, and no output is left.
+/// Exit status: it did not work.
 const FAILED: u8 = 1;
 /// Exit status: the command line asks for what cannot be.
 const USAGE: u8 = 2;
+/// The file that faults about reports name.
+const STDOUT: &str = "standard output";
 
 /// Parses, runs, and turns the result into an exit status.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let command = match Command::parse() {
+        Ok(command) => command,
         Err(error) => return unparsed(&error),
     };
     let interrupt = Interrupt::default();
-    let json = args.json();
-    let done = match args.command {
-        Some(Command::Convert(convert)) => convert::run(&convert, &interrupt),
-        Some(Command::Info(info)) => info::run(&info),
-        None => match args.convert {
-            Some(convert) => convert::run(&convert, &interrupt),
-            None => Err(Fault::new(Kind::Usage, "", "INPUT and OUTPUT are missing").advice("vdconv --help").into()),
-        },
+    let json = command.json();
+    let run = || match &command {
+        Command::Convert(convert) => convert::run(convert, &interrupt),
+        Command::Info(info) => info::run(info),
     };
-    done.unwrap_or_else(|error| failed(&error, json, &interrupt))
+    // A fault of our own is an error like any other: told, and nothing of an output is left.
+    let done = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(Fault::new(Kind::Io, "", "a fault of vdconv itself")
+            .advice("please report it, with the lines above")
+            .into())
+    });
+    match done {
+        Ok(status) => {
+            // A signal that came when the output was complete already: a shell's loop stops all the same.
+            interrupt.end_by_it();
+            status
+        }
+        Err(error) => failed(&error, json, &interrupt),
+    }
 }
 
 /// Help and version are answers; the rest is a usage error, which `--json` gets as an object too.
 fn unparsed(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
     if !error.use_stderr() {
-        return ExitCode::SUCCESS;
+        return match error.print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(FAILED),
+        };
     }
-    if std::env::args_os().any(|arg| arg == "--json") {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-        report::print_error(&Fault::new(Kind::Usage, "", first));
+    // What the user typed is in it: shown line by line, escaped.
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    for (n, line) in text.lines().enumerate() {
+        show::note(&if n == 0 { format!("vdconv: {line}") } else { line.to_string() });
+    }
+    if std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json") {
+        let until_usage = text.lines().take_while(|line| !line.starts_with("Usage:"));
+        let message = until_usage.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        report::print_error(&Fault::new(Kind::Usage, "", message));
     }
     ExitCode::from(USAGE)
 }
@@ -60,15 +80,23 @@ fn failed(error: &anyhow::Error, json: bool, interrupt: &Interrupt) -> ExitCode 
         None => Fault::new(Kind::Io, "", format!("{error:#}")),
     };
     show::error(&fault);
-    if json {
+    // What could not be printed is not tried again.
+    if json && fault.file() != Path::new(STDOUT) {
         report::print_error(&fault);
     }
-    if fault.kind() == Kind::Interrupted {
-        interrupt.end_by_it();
-    }
+    interrupt.end_by_it();
     ExitCode::from(match fault.kind() {
         Kind::Usage => USAGE,
         Kind::Interrupted => interrupt.status(),
         _ => FAILED,
     })
+}
+
+/// Refuses `-` as a name until there are streams.
+fn no_stream(path: &Path, doing: &str) -> Result<(), Fault> {
+    match path.as_os_str() == "-" {
+        true => Err(Fault::new(Kind::Usage, "", format!("{doing} is not supported by this version"))
+            .advice("a file called - is ./-")),
+        false => Ok(()),
+    }
 }

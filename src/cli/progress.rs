@@ -15,8 +15,9 @@ const TEMPLATE: &str = "{wide_bar} {bytes}/{total_bytes} {percent}% {binary_byte
 pub fn bar(wanted: Progress, quiet: bool, total: u64) -> ProgressBar {
     let terminal = io::stderr().is_terminal();
     let target = match wanted {
-        _ if quiet => ProgressDrawTarget::hidden(),
         Progress::None => ProgressDrawTarget::hidden(),
+        // A bar that is asked for by name is drawn whatever else is asked for.
+        Progress::Auto if quiet => ProgressDrawTarget::hidden(),
         Progress::Auto | Progress::Bar if terminal => ProgressDrawTarget::stderr_with_hz(HZ),
         Progress::Auto => ProgressDrawTarget::hidden(),
         Progress::Bar => ProgressDrawTarget::term_like_with_hz(Box::new(Plain), HZ),

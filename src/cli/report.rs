@@ -6,7 +6,7 @@ use serde::Serialize;
 use vdconv::fault::Fault;
 use vdconv::image::{Creator, Disk, Geometry};
 
-use super::show;
+use super::{STDOUT, show};
 
 /// Version of these shapes; a key that goes or changes its meaning raises it.
 const SCHEMA: u32 = 1;
@@ -147,7 +147,14 @@ pub struct Product {
 /// Prints a report as one line. A reader that went away is nobody's concern: there is nobody left to tell.
 pub fn print(body: impl Serialize) -> std::io::Result<()> {
     let envelope = Envelope { vdconv: env!("CARGO_PKG_VERSION"), schema: SCHEMA, body };
-    let mut text = serde_json::to_string(&envelope)?;
+    let mut text = String::new();
+    // Outside strings JSON has none of these, and inside it takes them in this form.
+    for c in serde_json::to_string(&envelope)?.chars() {
+        match show::deceives(c) {
+            true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}"))),
+            false => text.push(c),
+        }
+    }
     text.push('\n');
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -157,6 +164,6 @@ pub fn print(body: impl Serialize) -> std::io::Result<()> {
 /// Prints a failure as JSON, after its message was printed as text.
 pub fn print_error(fault: &Fault) {
     if let Err(error) = print(Failure { error: fault.into() }) {
-        show::error(&Fault::io("standard output", "cannot write", error));
+        show::error(&Fault::io(STDOUT, "cannot write", error));
     }
 }

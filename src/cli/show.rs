@@ -33,18 +33,23 @@ pub fn rate(bytes: u64, seconds: f64) -> String {
     }
 }
 
-/// Control characters and marks that turn the direction of text become visible.
+/// What deceives the eye becomes visible.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns =
-            matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
-        match c.is_control() || turns {
+        match deceives(c) {
             true => out.extend(c.escape_default()),
             false => out.push(c),
         }
     }
     out
+}
+
+/// Control characters, marks that turn the direction of text, and those that cannot be seen.
+pub fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}')
+        || matches!(c, '\u{FEFF}' | '\u{E0000}'..='\u{E007F}')
 }
 
 /// Writes to stderr; a closed stderr is nobody's concern.

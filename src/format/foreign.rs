@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use byteorder::{ByteOrder, LittleEndian};
+use byteorder::{BigEndian, ByteOrder, LittleEndian};
 
 use super::Probe;
 use crate::fault::{Fault, Kind};
@@ -49,6 +49,35 @@ const MAGICS: &[(usize, &[u8], &str, &str)] = &[
     (0, b"%PDF-", "a PDF document", NO_DISK),
     (0, b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old Office document or installer", NO_DISK),
     (0, b"\x7FELF", "a program", NO_DISK),
+    (0, b"\x3A\xFF\x26\xED", "an Android sparse image", "simg2img FILE disk.raw, then convert disk.raw"),
+    (0, b"ANDROID!", "an Android boot image", NO_DISK),
+    (0, b"CrAU", "an Android update", NO_DISK),
+    (0, b"\x27\x05\x19\x56", "a U-Boot image", NO_DISK),
+    (0, b"070701", "a cpio archive or initrd", NO_DISK),
+    (0, b"070702", "a cpio archive or initrd", NO_DISK),
+    (0, b"070707", "a cpio archive or initrd", NO_DISK),
+    (0, b"sprs", "an Apple sparse image", "hdiutil convert FILE -format UDTO makes a raw disk of it"),
+    (0, b"CISO", "a CISO image", UNPACK),
+    (0, b"PK\x07\x08", "a zip archive", UNPACK),
+    (0, b"\x5D\0\0\x80\0", "packed with lzma", UNPACK),
+    (0, b"\x5D\0\0\x10\0", "packed with lzma", UNPACK),
+    (0, b"\x89LZO\0\r\n\x1A\n", "packed with lzop", UNPACK),
+    (0, b"\x1F\x9D\x90", "packed with compress", UNPACK),
+    (0, b"xar!", "a xar archive", UNPACK),
+    (0, b"\xED\xAB\xEE\xDB", "an RPM package", NO_DISK),
+    (0, b"II*\0", "a TIFF picture", NO_DISK),
+    (0, b"MM\0*", "a TIFF picture", NO_DISK),
+    (0, b"RIFF", "a picture, a sound or a film", NO_DISK),
+    (0, b"OggS", "a sound or a film", NO_DISK),
+    (0, b"fLaC", "a sound", NO_DISK),
+    (0, b"ID3", "a sound", NO_DISK),
+    (4, b"ftyp", "a film or a picture", NO_DISK),
+    (0, b"\x1A\x45\xDF\xA3", "a film", NO_DISK),
+    (0, b"SQLite format 3\0", "an SQLite database", NO_DISK),
+    (0, b"!BDN", "an Outlook mailbox", NO_DISK),
+    (0, b"\xCA\xFE\xBA\xBE", "a program", NO_DISK),
+    (0, b"\xCF\xFA\xED\xFE", "a program", NO_DISK),
+    (0, b"\xCE\xFA\xED\xFE", "a program", NO_DISK),
     (0, b"\xA2\x72\x19\xF6", "a VMware changed-block map (-ctk.vmdk)", "give the descriptor, without -ctk in its name"),
     (
         0,
@@ -99,20 +128,32 @@ fn is_windows_program(head: &[u8]) -> bool {
     head.get(at..).is_some_and(|rest| rest.starts_with(b"PE\0\0"))
 }
 
-/// The first sector, or all of a smaller file, is printable.
+/// The first sector, or all of a smaller file, is text: UTF-8 or UTF-16 of any language, or mostly ASCII.
 fn is_text(head: &[u8]) -> bool {
     let head = head.get(..512).unwrap_or(head);
+    let printable = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r' | '\x0C' | '\x1B');
+    let utf16 = |read: fn(&[u8]) -> u16| {
+        let units = head.chunks_exact(2).skip(1).map(read);
+        char::decode_utf16(units).all(|c| c.is_ok_and(printable))
+    };
     match head {
         [] => false,
-        [0xFF, 0xFE, rest @ ..] => printable(rest.iter().step_by(2)) && rest.iter().skip(1).step_by(2).all(|b| *b == 0),
-        [0xFE, 0xFF, rest @ ..] => printable(rest.iter().skip(1).step_by(2)) && rest.iter().step_by(2).all(|b| *b == 0),
-        // Latin or UTF-8 letters are fine, and random bytes without any control character among 512 do not occur.
-        _ => printable(head.iter()) && head.iter().filter(|b| **b < 0x80).count() * 2 > head.len(),
+        [0xFF, 0xFE, ..] => utf16(LittleEndian::read_u16),
+        [0xFE, 0xFF, ..] => utf16(BigEndian::read_u16),
+        _ => match std::str::from_utf8(head) {
+            Ok(text) => text.chars().all(printable),
+            // The cut at 512 bytes may go through a letter.
+            Err(error) if error.error_len().is_none() => {
+                let text = head.get(..error.valid_up_to()).unwrap_or_default();
+                !text.is_empty() && text.iter().all(|b| *b >= 0x80 || printable(char::from(*b)))
+            }
+            // A code page: no control character at all, and more ASCII than letters of others.
+            Err(_) => {
+                head.iter().all(|b| *b >= 0x80 || printable(char::from(*b)))
+                    && head.iter().filter(|b| **b < 0x80).count() * 2 > head.len()
+            }
+        },
     }
-}
-
-fn printable<'a>(mut bytes: impl Iterator<Item = &'a u8>) -> bool {
-    bytes.all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x0C | 0x20..=0x7E | 0x80..))
 }
 
 #[cfg(test)]
@@ -124,6 +165,10 @@ mod tests {
         assert!(is_text(b"<html><body>404</body></html>\n"));
         assert!(is_text("# Gr\u{fc}\u{df}e\r\n".as_bytes()));
         assert!(is_text(b"\xFF\xFEa\0b\0"));
+        assert!(is_text("\u{434}\u{438}\u{441}\u{43a}".as_bytes()));
+        assert!(is_text(b"\xFF\xFE\x34\x04\x38\x04\x41\x04"), "UTF-16 of another alphabet");
+        assert!(is_text(&[b"a".as_slice(), &"\u{e4}".repeat(400).into_bytes()].concat()), "a letter cut at 512 bytes");
+        assert!(is_text(b"caf\xE9, in a code page\n"));
         assert!(!is_text(&[0; 512]));
         assert!(!is_text(b"\xEB\x63\x90\x10\x8E\xD0\xBC\0\xB0"), "the beginning of GRUB");
         assert!(!is_text(&[0xF6; 512]), "a formatted floppy");

@@ -44,17 +44,17 @@ impl Identifiers {
 
     /// Derived: the same for the same epoch, source and options, whatever the paths and the machine.
     ///
-    /// `epoch` is in seconds since 1970; `options` tells all that shapes the output, never a path.
-    pub fn derived(epoch: u64, source: &IdentifierSource, options: &str) -> Identifiers {
+    /// `epoch` is in seconds since 1970, `options` tells all that shapes the output, never a path.
+    pub fn derived(epoch: u32, source: &IdentifierSource, options: &str) -> Identifiers {
         let mut hash = Sha256::new();
-        hash.update(epoch.to_be_bytes());
+        hash.update(u64::from(epoch).to_be_bytes());
         match source.uuid {
             Some(uuid) => hash.update(uuid.as_bytes()),
             None => hash.update(Sha256::digest(&source.head)),
         }
         hash.update(source.size.to_be_bytes());
         hash.update(options.as_bytes());
-        Identifiers::from_seed(&hash.finalize().into(), UNIX_EPOCH + Duration::from_secs(epoch))
+        Identifiers::from_seed(&hash.finalize().into(), UNIX_EPOCH + Duration::from_secs(epoch.into()))
     }
 
     fn from_seed(seed: &[u8; 32], time: SystemTime) -> Identifiers {

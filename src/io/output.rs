@@ -22,42 +22,45 @@ const ZEROES: usize = 64 << 10;
 /// Where an output goes: OUTPUT with its links followed, and the other files of its set beside it.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// As the user typed it; for messages.
-    pub typed: PathBuf,
     path: PathBuf,
 }
 
 impl Target {
     /// Follows links (the target of a link is what gets replaced) and refuses what is no regular file (rules.md R27).
     pub fn resolve(typed: &Path) -> Result<Target, Fault> {
+        let no_file =
+            |found: &str| Err(Fault::new(Kind::Unsupported, typed, "the output must be a regular file").found(found));
+        // What the system reaches by the name; some links (those in /proc) lead to what their text does not name.
+        let reached = match fs::metadata(typed) {
+            Ok(meta) if sys::kind(&meta) != FileKind::Regular => return no_file(sys::kind(&meta).words()),
+            other => other.is_ok(),
+        };
         let mut path = typed.to_path_buf();
-        if path.file_name().is_none() || typed.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            return Err(Fault::new(Kind::Unsupported, typed, "the output must be a file").found("the name of a folder"));
-        }
         for _ in 0..MAX_LINKS {
+            if names_a_folder(&path) {
+                return no_file("the name of a folder");
+            }
             let meta = match fs::symlink_metadata(&path) {
                 Ok(meta) => meta,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let folder = parent(&path);
                     return match fs::metadata(folder) {
-                        Ok(meta) if meta.is_dir() => Ok(Target { typed: typed.to_path_buf(), path }),
+                        Ok(_) if reached => no_file("a link that leads to no name"),
+                        Ok(meta) if meta.is_dir() => Ok(Target { path }),
                         Ok(_) => Err(Fault::new(Kind::NotFound, folder, "the output's folder is no folder")),
                         Err(error) => Err(Fault::io(folder, "the output's folder cannot be used", error)),
                     };
                 }
                 Err(error) => return Err(Fault::io(typed, "cannot look at the output", error)),
             };
-            if meta.is_symlink() {
-                let to = fs::read_link(&path).map_err(|e| Fault::io(&path, "cannot follow the link", e))?;
-                path = parent(&path).join(to);
-                continue;
+            if !meta.is_symlink() {
+                return match sys::kind(&meta) {
+                    FileKind::Regular => Ok(Target { path }),
+                    other => no_file(other.words()),
+                };
             }
-            return match sys::kind(&meta) {
-                FileKind::Regular => Ok(Target { typed: typed.to_path_buf(), path }),
-                other => {
-                    Err(Fault::new(Kind::Unsupported, typed, "the output must be a regular file").found(other.words()))
-                }
-            };
+            let to = fs::read_link(&path).map_err(|e| Fault::io(&path, "cannot follow the link", e))?;
+            path = parent(&path).join(to);
         }
         Err(Fault::new(Kind::Io, typed, "too many links"))
     }
@@ -74,6 +77,13 @@ impl Target {
     pub fn folder(&self) -> &Path {
         parent(&self.path)
     }
+}
+
+/// Does the name end in a separator, or in a dot behind one?
+fn names_a_folder(path: &Path) -> bool {
+    let name = path.as_os_str().as_encoded_bytes();
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    path.file_name().is_none() || name.last().is_some_and(|last| std::path::is_separator(char::from(*last)))
 }
 
 /// The folder of a path; the current one where the path is a bare name.
@@ -288,18 +298,37 @@ impl Aside {
         Ok(aside)
     }
 
-    /// Puts the old files back, and passes `fault` on.
+    /// Puts the old files back, all that can be, and passes `fault` on. One whose name is taken meanwhile is kept under another, which
+    /// the hint tells: better a stray name than a lost disk.
     fn give_back(self, fault: Fault) -> Fault {
+        let mut kept = Vec::new();
         for (place, path) in self.0.into_iter().rev() {
-            if let Err(error) = place.persist_noclobber(&path)
-                && let Ok(kept) = error.path.keep()
-            {
-                // Better a stray name than a lost disk.
-                return fault.advice(format!("the old {} is kept as {}", path.display(), kept.display()));
-            }
+            let Err(refused) = place.persist_noclobber(&path) else { continue };
+            kept.push(format!("{} as {}", path.display(), keep(refused.path, &path).display()));
         }
-        fault
+        match kept.is_empty() {
+            true => fault,
+            false => fault.advice(format!("of the old output is kept: {}", kept.join(", "))),
+        }
     }
+}
+
+/// Keeps a file that cannot get its name back: beside it, with `.old` and a number, or where it is.
+fn keep(place: TempPath, path: &Path) -> PathBuf {
+    let mut place = place;
+    for number in 0..100 {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".old{number}"));
+        let path = path.with_file_name(name);
+        match place.persist_noclobber(&path) {
+            Ok(()) => return path,
+            Err(refused) => place = refused.path,
+        }
+    }
+    let path = place.to_path_buf();
+    // Keeping is only forgetting to remove it: where even that fails there is nothing left to do.
+    let _ = place.keep();
+    path
 }
 
 fn exists(path: &Path) -> Fault {
@@ -308,4 +337,47 @@ fn exists(path: &Path) -> Fault {
 
 fn cannot_write(path: &Path, at: u64, error: io::Error) -> Fault {
     Fault::io(path, "cannot write", error).at(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(folder: &Path) -> Vec<(TempPath, PathBuf)> {
+        ["o-flat", "o"]
+            .map(|name| {
+                fs::write(folder.join(name), format!("old {name}")).unwrap();
+                let new = sys::temporary(folder, PREFIX).unwrap();
+                (new.into_temp_path(), folder.join(name))
+            })
+            .into()
+    }
+
+    #[test]
+    fn r15_a_set_that_cannot_be_replaced_is_given_back_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = set(folder.path());
+        let aside = Aside::take(folder.path(), &names).unwrap();
+        assert!(names.iter().all(|(_, path)| !path.exists()));
+        let fault = aside.give_back(exists(Path::new("x")));
+        assert_eq!(fs::read(folder.path().join("o")).unwrap(), b"old o");
+        assert_eq!(fs::read(folder.path().join("o-flat")).unwrap(), b"old o-flat");
+        assert!(fault.hint().contains("--force"));
+    }
+
+    #[test]
+    fn what_cannot_get_its_name_back_is_kept_and_told_and_does_not_stop_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = set(folder.path());
+        let aside = Aside::take(folder.path(), &names).unwrap();
+        fs::write(folder.path().join("o-flat"), "somebody else's").unwrap();
+        let fault = aside.give_back(exists(Path::new("x")));
+        drop(names);
+        let content = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(content("o"), "old o");
+        assert_eq!(content("o-flat"), "somebody else's");
+        assert_eq!(content("o-flat.old0"), "old o-flat");
+        assert!(fault.hint().contains("o-flat.old0"), "{}", fault.hint());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
 }
