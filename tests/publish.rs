@@ -122,16 +122,15 @@ fn a_missing_folder_and_a_name_that_is_a_folders_are_told() {
 
 #[cfg(unix)]
 mod unix {
-    use std::io::Read;
     use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
-    use std::thread;
     use std::time::{Duration, Instant};
 
-    use rustix::process::{Pid, Signal, kill_process};
+    use rustix::process::{Signal, kill_process};
 
+    use super::common::process::{end, stopped_in_the_middle};
     use super::common::{Ran, fixture, vdconv};
     use super::*;
 
@@ -340,33 +339,6 @@ mod unix {
         guest[5] = 1;
         fs::write(folder.path().join("in.vhd"), Vhd::fixed_of(&guest).build()).unwrap();
         folder
-    }
-
-    /// Starts a conversion and stops it (SIGSTOP) in its middle: as soon as something was written.
-    fn stopped_in_the_middle(command: &mut Command, folder: &Path) -> (std::process::Child, Pid) {
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let pid = Pid::from_raw(child.id() as i32).unwrap();
-        let start = Instant::now();
-        let begun = || {
-            fs::read_dir(folder).unwrap().filter_map(|e| e.ok()).any(|e| {
-                let temporary = e.file_name().to_string_lossy().starts_with(".vdconv-");
-                temporary && std::os::unix::fs::MetadataExt::blocks(&e.metadata().unwrap()) > 0
-            })
-        };
-        while !begun() {
-            assert!(start.elapsed() < Duration::from_secs(20), "it never wrote anything");
-            thread::sleep(Duration::from_micros(200));
-        }
-        kill_process(pid, Signal::STOP).unwrap();
-        (child, pid)
-    }
-
-    fn end(mut child: std::process::Child, pid: Pid) -> (std::process::ExitStatus, String) {
-        kill_process(pid, Signal::CONT).unwrap();
-        let status = child.wait().unwrap();
-        let mut err = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-        (status, err)
     }
 
     #[test]

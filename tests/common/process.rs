@@ -1,0 +1,37 @@
+//! Runs that are stopped in their middle, and looked at while they run.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Starts a conversion and stops it (SIGSTOP) in its middle: as soon as something was written to a temporary file in `folder`.
+pub fn stopped_in_the_middle(command: &mut Command, folder: &Path) -> (Child, Pid) {
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32).unwrap();
+    let start = Instant::now();
+    let begun = || {
+        std::fs::read_dir(folder).unwrap().filter_map(|e| e.ok()).any(|e| {
+            let temporary = e.file_name().to_string_lossy().starts_with(".vdconv-");
+            temporary && e.metadata().is_ok_and(|meta| std::os::unix::fs::MetadataExt::blocks(&meta) > 0)
+        })
+    };
+    while !begun() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it never wrote anything");
+        thread::sleep(Duration::from_micros(200));
+    }
+    kill_process(pid, Signal::STOP).unwrap();
+    (child, pid)
+}
+
+/// Lets a stopped run go on to its end: how it ended, and what it said.
+pub fn end(mut child: Child, pid: Pid) -> (ExitStatus, String) {
+    kill_process(pid, Signal::CONT).unwrap();
+    let status = child.wait().unwrap();
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (status, err)
+}

@@ -1,0 +1,454 @@
+//! The rules that hold for every format, run over `FORMATS` as a table. A rule without a case for a format shows as such.
+//!
+//! The rules, in short: the source: R1 read-only, R2 no names outside, R3 no FIFOs and folders, R4 changes are errors. Damage: R5 never
+//! silently zero, R6 checksums and copies, R7 truncation, R8 overlaps and bounds, R9 chains, R10 untrusted numbers, R11 compressed units,
+//! R12 no panic, R13 hostile text. The output: R14 no partial file, R15 existing ones, R16 never the input, R17 nothing left, R18 two
+//! runs, R19 the system's refusals, R20 what cannot be held, R21 fresh identifiers, R22 the umask, R27 no regular file. The run: R23 any
+//! -j, R24 few means, R25 odd names, R26 no environment.
+#![cfg(unix)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::process::{end, stopped_in_the_middle};
+use common::vhd::Vhd;
+use common::{Ran, names, pattern, run, scratch, vdconv, vmdk};
+use rustix::process::{Signal, kill_process};
+use tempfile::TempDir;
+use vdconv::format::{self, FORMATS, OpenOptions};
+use vdconv::io::Gate;
+
+/// How a cell of the table is filled.
+enum Cell {
+    /// Cases were run, and they held.
+    Held,
+    /// The rule has nothing to say about this format, and why.
+    Not(&'static str),
+    /// Nobody wrote a case yet.
+    Missing,
+}
+use Cell::{Held, Missing, Not};
+
+/// A format as the cases see it.
+struct Subject {
+    /// Images of 40 sectors that carry their numbers: file name and content.
+    inputs: Vec<(&'static str, Vec<u8>)>,
+    /// An image of 96 MiB: what takes a moment.
+    large: Option<(&'static str, Vec<u8>)>,
+    /// What can be written: OUTPUT, options, the files of the set.
+    outputs: Vec<(&'static str, Vec<&'static str>, Vec<&'static str>)>,
+}
+
+fn guest() -> Vec<u8> {
+    pattern(40, |n| (16..32).contains(&n))
+}
+
+fn subject(format: &str) -> Subject {
+    let large = || {
+        let mut bytes = vec![0x42; 96 << 20];
+        bytes[0] = 0;
+        bytes
+    };
+    match format {
+        "vhd" => Subject {
+            inputs: vec![
+                ("dynamic.vhd", Vhd::dynamic_of(&guest(), 8192).build()),
+                ("fixed.vhd", Vhd::fixed_of(&guest()).build()),
+            ],
+            large: Some(("large.vhd", Vhd::fixed_of(&large()).build())),
+            outputs: vec![],
+        },
+        "vmdk" => Subject {
+            inputs: vec![],
+            large: None,
+            outputs: vec![
+                ("o.vmdk", vec![], vec!["o.vmdk"]),
+                ("o.vmdk", vec!["-s", "monolithicFlat"], vec!["o-flat.vmdk", "o.vmdk"]),
+            ],
+        },
+        "raw" => Subject {
+            inputs: vec![("disk.raw", guest()), ("disk.iso", guest())],
+            large: Some(("large.img", large())),
+            outputs: vec![("o.raw", vec![], vec!["o.raw"]), ("o.img", vec![], vec!["o.img"])],
+        },
+        other => panic!("no subject for {other}: add one"),
+    }
+}
+
+const NOT_READ: Cell = Not("not read by this version");
+const NOT_WRITTEN: Cell = Not("not written by this version");
+
+impl Subject {
+    /// Runs a case on each input, in a folder of its own that holds nothing else.
+    fn each_input(&self, case: impl Fn(&Path, &str, &[u8])) -> Cell {
+        for (name, image) in &self.inputs {
+            let folder = scratch();
+            fs::write(folder.path().join(name), image).unwrap();
+            case(folder.path(), name, image);
+        }
+        if self.inputs.is_empty() { NOT_READ } else { Held }
+    }
+
+    /// Runs a case on each kind of output, in a folder that holds `in.vhd` and nothing else.
+    fn each_output(&self, case: impl Fn(&Path, &[&str], &[&str])) -> Cell {
+        self.each_output_of(&Vhd::dynamic_of(&guest(), 8192).build(), case)
+    }
+
+    fn each_output_of(&self, source: &[u8], case: impl Fn(&Path, &[&str], &[&str])) -> Cell {
+        for (output, options, set) in &self.outputs {
+            let folder: TempDir = scratch();
+            fs::write(folder.path().join("in.vhd"), source).unwrap();
+            let args = [vec!["in.vhd", *output], options.clone()].concat();
+            case(folder.path(), &args, set);
+        }
+        if self.outputs.is_empty() { NOT_WRITTEN } else { Held }
+    }
+
+    fn large_output(&self, case: impl Fn(&Path, &[&str], &[&str])) -> Cell {
+        let source = subject("vhd").large.unwrap().1;
+        self.each_output_of(&source, case)
+    }
+}
+
+/// The guest in a written output.
+fn written(folder: &Path, output: &str) -> Vec<u8> {
+    let path = folder.join(output);
+    if output.ends_with(".vmdk") { vmdk::read(&path).guest } else { fs::read(path).unwrap() }
+}
+
+fn sh(folder: &Path, script: &str, args: &[&str]) -> Ran {
+    let program = [&["-c", script, env!("CARGO_BIN_EXE_vdconv")], args].concat();
+    Ran::of(Command::new("sh").current_dir(folder).args(program))
+}
+
+/// The VHD rules about damage: the change, and what the message must say; `Ok` where a copy or nothing is concerned.
+fn vhd_damage(change: impl Fn(&mut Vec<u8>), want: Result<&str, &[&str]>) {
+    let mut image = Vhd::dynamic_of(&guest(), 8192).build();
+    change(&mut image);
+    let folder = scratch();
+    fs::write(folder.path().join("a.vhd"), &image).unwrap();
+    let ran = run(folder.path(), ["a.vhd", "o.raw"]);
+    match want {
+        Ok(warning) => {
+            ran.warns(&[warning]);
+            assert!(written(folder.path(), "o.raw") == guest());
+        }
+        Err(texts) => {
+            ran.fails(1, &["a.vhd: at byte "]).fails(1, texts);
+            assert_eq!(names(folder.path()), ["a.vhd"]);
+        }
+    }
+}
+
+fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
+    let no_structure = Not("every byte of the file is the disk's");
+    match (rule, format) {
+        (1, _) => subject.each_input(|folder, name, image| {
+            let time = || fs::metadata(folder.join(name)).unwrap().modified().unwrap();
+            let before = time();
+            run(folder, [name, "o.vmdk"]).succeeds();
+            run(folder, ["info", name]).succeeds();
+            assert!(fs::read(folder.join(name)).unwrap() == image && time() == before);
+        }),
+        (2, _) => Not("names no other file"),
+        (3, _) => subject.each_input(|folder, name, _| {
+            let start = Instant::now();
+            fs::remove_file(folder.join(name)).unwrap();
+            assert!(Command::new("mkfifo").arg(folder.join(name)).status().unwrap().success());
+            run(folder, [name, "o.vmdk"]).fails(1, &[name, "a named pipe"]);
+            fs::remove_file(folder.join(name)).unwrap();
+            fs::create_dir(folder.join(name)).unwrap();
+            run(folder, [name, "o.vmdk"]).fails(1, &[name, "a folder"]);
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }),
+        (4, _) => {
+            let Some((name, image)) = &subject.large else { return NOT_READ };
+            let folder = scratch();
+            fs::write(folder.path().join(name), image).unwrap();
+            let mut command = vdconv();
+            let (child, pid) =
+                stopped_in_the_middle(command.current_dir(folder.path()).args([name, "o.vmdk"]), folder.path());
+            let file = fs::OpenOptions::new().append(true).open(folder.path().join(name)).unwrap();
+            file.set_modified(std::time::SystemTime::now() + Duration::from_secs(9)).unwrap();
+            let (status, err) = end(child, pid);
+            assert!(status.code() == Some(1) && err.contains("while it was read"), "{err}");
+            assert_eq!(names(folder.path()), [*name]);
+            Held
+        }
+        (5, "vhd") => {
+            vhd_damage(|i| i[1537] = 0x77, Err(&["at byte 1536: ", "outside the file"]));
+            Held
+        }
+        (6, "vhd") => {
+            vhd_damage(|i| i[300] ^= 1, Ok("checksum"));
+            vhd_damage(|i| *i.last_mut().unwrap() ^= 1, Ok("checksum"));
+            vhd_damage(|i| i[1000] ^= 1, Err(&["header checksum"]));
+            Held
+        }
+        (7, "vhd") => {
+            for cut in [4608, 6000, 7680] {
+                vhd_damage(|i| i.truncate(i.len() - 512 - cut), Err(&["cut by the end"]));
+            }
+            vhd_damage(|i| i.truncate(i.len() - 512), Ok("missing"));
+            Held
+        }
+        (8, "vhd") => {
+            // Entry 2 says the sector of entry 0, then one behind it, then the header's.
+            for (sector, text) in
+                [(4u32, "where another block lies"), (5, "where another block lies"), (1, "another structure")]
+            {
+                vhd_damage(|i| i[1544..1548].copy_from_slice(&sector.to_be_bytes()), Err(&["at byte 1544: ", text]));
+            }
+            Held
+        }
+        (10, "vhd") => {
+            let start = Instant::now();
+            for size in [1u64 << 41, 1 << 62, u64::MAX] {
+                vhd_damage(
+                    |i| {
+                        for at in [0, i.len() - 512] {
+                            i[at + 48..at + 56].copy_from_slice(&size.to_be_bytes());
+                            common::vhd::seal(&mut i[at..at + 512], 64);
+                        }
+                    },
+                    Err(&["VHD"]),
+                );
+            }
+            assert!(start.elapsed() < Duration::from_secs(10));
+            Held
+        }
+        (5..=8 | 10, "raw") => no_structure,
+        (5..=8 | 10, "vmdk") => NOT_READ,
+        (9, _) => Not("this version reads no chains"),
+        (11, _) => Not("no compressed units"),
+        (12, _) => {
+            for (name, image) in &subject.inputs {
+                for step in 0..image.len().min(3000) {
+                    let mut image = image.clone();
+                    image[step] ^= 1 << (step % 8);
+                    image.truncate(image.len() - step % 700);
+                    let mut gate = Gate::new();
+                    gate.lay_over(*name, image);
+                    if let Ok(disk) = format::open(&mut gate, Path::new(name), OpenOptions::default()) {
+                        let (mut resolver, end) = (disk.chain.resolver(), disk.facts.virtual_size);
+                        let (mut at, mut runs) = (0, 0);
+                        while at < end && runs < 1000 {
+                            at = resolver.at(at, end).unwrap().1.guest.end;
+                            runs += 1;
+                        }
+                    }
+                }
+            }
+            if subject.inputs.is_empty() { NOT_READ } else { Held }
+        }
+        (13, "vhd") => {
+            let folder = scratch();
+            let mut vhd = Vhd::dynamic_of(&guest(), 8192);
+            vhd.creator = *b"\x1b[2J";
+            fs::write(folder.path().join("a.vhd"), vhd.build()).unwrap();
+            let ran = run(folder.path(), ["info", "a.vhd"]).succeeds();
+            assert!(!ran.out.contains('\x1b') && ran.out.contains("[2J"), "{}", ran.out);
+            Held
+        }
+        (13, "raw") => Not("holds no text"),
+        (13, _) => NOT_READ,
+        (14, _) => subject.large_output(|folder, args, set| {
+            let (child, pid) = stopped_in_the_middle(vdconv().current_dir(folder).args(args), folder);
+            let there = names(folder);
+            assert!(there.iter().all(|name| name == "in.vhd" || name.starts_with(".vdconv-")), "{there:?}");
+            assert!(end(child, pid).0.success());
+            assert_eq!(names(folder), [&["in.vhd"], set].concat());
+        }),
+        (15, _) => subject.each_output(|folder, args, set| {
+            for existing in set {
+                fs::write(folder.join(existing), "old").unwrap();
+                run(folder, args).fails(1, &[existing, "exists"]);
+                assert_eq!(fs::read(folder.join(existing)).unwrap(), b"old");
+                fs::remove_file(folder.join(existing)).unwrap();
+            }
+            set.iter().for_each(|existing| fs::write(folder.join(existing), "old").unwrap());
+            run(folder, [args, &["--force"]].concat()).succeeds();
+            assert!(written(folder, args[1]) == guest());
+            assert_eq!(names(folder), [&["in.vhd"], set].concat());
+        }),
+        (16, _) => subject.each_output(|folder, args, set| {
+            for existing in set {
+                fs::hard_link(folder.join("in.vhd"), folder.join(existing)).unwrap();
+                run(folder, [args, &["--force"]].concat()).fails(2, &["the output is the input"]);
+                fs::remove_file(folder.join(existing)).unwrap();
+            }
+        }),
+        (17, _) => subject.large_output(|folder, args, _| {
+            for (signal, number) in [(Signal::INT, 2), (Signal::TERM, 15), (Signal::HUP, 1)] {
+                let (child, pid) = stopped_in_the_middle(vdconv().current_dir(folder).args(args), folder);
+                kill_process(pid, signal).unwrap();
+                let (status, _) = end(child, pid);
+                assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
+                assert_eq!(names(folder), ["in.vhd"]);
+            }
+        }),
+        (18, _) if subject.outputs.is_empty() => NOT_WRITTEN,
+        (18, _) => Missing,
+        (19, _) => subject.large_output(|folder, args, _| {
+            sh(folder, "ulimit -f 20000; exec \"$0\" \"$@\"", args).fails(1, &["File too large"]);
+            assert_eq!(names(folder), ["in.vhd"]);
+            let args = [&args[..1], &["/sys/o.vmdk", "-O", format], &args[2..]].concat();
+            run(folder, args).fails(1, &["/sys/o"]);
+        }),
+        (20, "vmdk") => subject.each_output(|folder, args, _| {
+            fs::File::create(folder.join("big.raw")).unwrap().set_len(2 << 40).unwrap();
+            let ran = run(folder, [&["big.raw"], &args[1..]].concat());
+            match args.contains(&"monolithicFlat") {
+                true => drop(ran.succeeds()),
+                false => drop(ran.fails(1, &["less than 2 TiB", "-s monolithicFlat holds it"])),
+            }
+        }),
+        (20, "raw") => Not("holds any disk"),
+        (20, _) => NOT_WRITTEN,
+        (21, "vmdk") => subject.each_output(|folder, args, _| {
+            let ids = || {
+                run(folder, [args, &["--force"]].concat()).succeeds();
+                let keys = vmdk::read(&folder.join(args[1])).keys;
+                ["CID", "ddb.uuid", "ddb.uuid.image", "ddb.longContentID"].map(|key| keys[key].clone())
+            };
+            assert!(ids().iter().zip(ids()).all(|(a, b)| *a != b));
+        }),
+        (21, "raw") => Not("records no identifier"),
+        (21, _) => NOT_WRITTEN,
+        (22, _) => subject.each_output(|folder, args, set| {
+            sh(folder, "umask 027; exec \"$0\" \"$@\"", args).succeeds();
+            for file in set {
+                let mode =
+                    std::os::unix::fs::PermissionsExt::mode(&fs::metadata(folder.join(file)).unwrap().permissions());
+                assert_eq!(mode & 0o777, 0o640);
+            }
+        }),
+        (23, _) => {
+            let guest = pattern(9000, |n| n % 777 < 300);
+            subject.each_output_of(&Vhd::dynamic_of(&guest, 1 << 19).build(), |folder, args, set| {
+                let bytes = |jobs: &str| {
+                    let mut command = vdconv();
+                    command.current_dir(folder).env("SOURCE_DATE_EPOCH", "77").args(args).args(["--force", "-j", jobs]);
+                    Ran::of(&mut command).succeeds();
+                    set.iter().map(|file| fs::read(folder.join(file)).unwrap()).collect::<Vec<_>>()
+                };
+                let one = bytes("1");
+                assert!(one == bytes("2") && one == bytes("7"));
+                assert!(written(folder, args[1]) == guest);
+            })
+        }
+        (24, _) => {
+            let scripts =
+                ["ulimit -n 20; exec \"$0\" \"$@\"", "exec \"$0\" \"$@\" <&- >&- 2>&-", "\"$0\" \"$@\" --json | true"];
+            let output = subject.each_output(|folder, args, _| {
+                for script in scripts {
+                    let ran = sh(folder, script, &[args, &["--force"]].concat());
+                    assert_eq!(ran.status, Some(0), "{script}: {}", ran.err);
+                    assert!(written(folder, args[1]) == guest());
+                }
+            });
+            let input = subject.each_input(|folder, name, _| {
+                for script in scripts {
+                    assert_eq!(sh(folder, script, &[name, "o.raw", "--force"]).status, Some(0));
+                    assert!(written(folder, "o.raw") == guest());
+                }
+            });
+            if matches!(input, Held) { input } else { output }
+        }
+        (25, _) => {
+            let long = "n".repeat(240);
+            let odd = ["-dash", "b\u{fc}cher \u{4e16}", " blank ", long.as_str()];
+            let output = subject.each_output(|folder, args, _| {
+                for stem in odd {
+                    let name = args[1].replacen('o', stem, 1);
+                    run(folder, [&args[2..], &["--", "in.vhd", &name]].concat()).succeeds();
+                    assert!(written(folder, &name) == guest());
+                }
+            });
+            let input = subject.each_input(|folder, name, _| {
+                for stem in odd {
+                    let odd = format!("{stem}{name}");
+                    fs::copy(folder.join(name), folder.join(&odd)).unwrap();
+                    run(folder, ["--force", "--", &odd, "o.raw"]).succeeds();
+                    assert!(written(folder, "o.raw") == guest());
+                }
+            });
+            if matches!(input, Held) { input } else { output }
+        }
+        (26, _) => subject.each_output(|folder, args, set| {
+            let bytes = |changes: &[(&str, &str)]| {
+                let mut command = vdconv();
+                command.current_dir(folder).env("SOURCE_DATE_EPOCH", "77").args(args).arg("--force");
+                Ran::of(command.envs(changes.iter().copied())).succeeds();
+                set.iter().map(|file| fs::read(folder.join(file)).unwrap()).collect::<Vec<_>>()
+            };
+            let plain = bytes(&[]);
+            for change in [
+                ("LANG", "de_DE.UTF-8"),
+                ("TZ", "Asia/Tokyo"),
+                ("HOME", "/"),
+                ("NO_COLOR", "1"),
+                ("TMPDIR", "/nowhere"),
+            ] {
+                assert!(bytes(&[change]) == plain, "{change:?}");
+            }
+        }),
+        (27, _) => subject.each_output(|folder, args, _| {
+            assert!(Command::new("mkfifo").arg(folder.join(args[1])).status().unwrap().success());
+            run(folder, [args, &["--force"]].concat()).fails(1, &[args[1], "a named pipe"]);
+            let null = [&args[..1], &["/dev/null", "--force", "-O", format], &args[2..]].concat();
+            run(folder, null).fails(1, &["/dev/null", "a character device"]);
+        }),
+        _ => Missing,
+    }
+}
+
+#[test]
+fn every_rule_over_every_format() {
+    let mut table: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for format in FORMATS {
+        let subject = subject(format.name);
+        assert_eq!(subject.inputs.is_empty(), format.open.is_none(), "{} is read, or not", format.name);
+        assert_eq!(subject.outputs.is_empty(), format.subformats.is_empty(), "{} is written, or not", format.name);
+        for rule in 1..=27 {
+            table.entry(rule).or_default().push(match case(rule, format.name, &subject) {
+                Held => "held".into(),
+                Not(why) => format!("- ({why})"),
+                Missing => "MISSING".into(),
+            });
+        }
+    }
+    let columns: Vec<_> = FORMATS.iter().map(|f| f.name).collect();
+    println!("rule  {}", columns.iter().map(|c| format!("{c:<42}")).collect::<String>());
+    for (rule, cells) in &table {
+        println!("R{rule:<4} {}", cells.iter().map(|c| format!("{c:<42}")).collect::<String>().trim_end());
+    }
+    let cells = || table.values().flatten();
+    println!(
+        "{} held, {} missing",
+        cells().filter(|c| *c == "held").count(),
+        cells().filter(|c| *c == "MISSING").count()
+    );
+}
+
+/// A format is done when it has fixtures, a round trip in its tests and its row in the README.
+#[test]
+fn every_format_has_its_row_in_the_readme_and_its_fixtures() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for format in FORMATS {
+        let row = format!("| {} |", format.title);
+        assert!(readme.lines().any(|line| line.starts_with(&row)), "no row {row:?} in README.md");
+        for subformat in format.subformats.iter().filter(|s| !s.name.is_empty()) {
+            assert!(readme.contains(subformat.name), "{} is not in README.md", subformat.name);
+        }
+        // A raw disk is its own fixture: any bytes.
+        if format.open.is_some() && format.name != "raw" {
+            assert!(!names(&common::fixture(format.name)).is_empty());
+        }
+    }
+}
