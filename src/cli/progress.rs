@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::args::Progress;
@@ -9,61 +10,92 @@ use super::args::Progress;
 /// Redraws a second.
 const HZ: u8 = 10;
 /// Guest bytes done and total, percent, rate, time left.
-const TEMPLATE: &str = "{wide_bar} {bytes}/{total_bytes} {percent}% {binary_bytes_per_sec} {eta} left";
+const TEMPLATE: &str = "[{bar:24}] {bytes}/{total_bytes} {percent}% {binary_bytes_per_sec} {eta} left";
+/// Columns that stay free, so that the ^C of an interrupted run does not wrap into a line that is not cleared.
+const MARGIN: u16 = 4;
 
 /// A bar over `total` guest bytes, or none.
 pub fn bar(wanted: Progress, quiet: bool, total: u64) -> ProgressBar {
     let terminal = io::stderr().is_terminal();
+    let draw = |canvas| ProgressDrawTarget::term_like_with_hz(Box::new(canvas), HZ);
     let target = match wanted {
         Progress::None => ProgressDrawTarget::hidden(),
         // A bar that is asked for by name is drawn whatever else is asked for.
         Progress::Auto if quiet => ProgressDrawTarget::hidden(),
-        Progress::Auto | Progress::Bar if terminal => ProgressDrawTarget::stderr_with_hz(HZ),
+        Progress::Auto | Progress::Bar if terminal => draw(Canvas::Terminal(Term::buffered_stderr())),
         Progress::Auto => ProgressDrawTarget::hidden(),
-        Progress::Bar => ProgressDrawTarget::term_like_with_hz(Box::new(Plain), HZ),
+        Progress::Bar => draw(Canvas::Plain),
     };
     let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("=> "))
 }
 
-/// Where stderr is no terminal and a bar was asked for all the same: it is overwritten by a carriage return, without cursor codes.
+/// What the bar is drawn on: lines of a terminal that are narrower than it, or a file or pipe that a bar was asked for all the same.
 #[derive(Debug)]
-struct Plain;
+enum Canvas {
+    Terminal(Term),
+    /// Overwritten by a carriage return, without cursor codes.
+    Plain,
+}
 
-impl TermLike for Plain {
+impl TermLike for Canvas {
     fn width(&self) -> u16 {
-        80
+        match self {
+            Canvas::Terminal(term) => TermLike::width(term).saturating_sub(MARGIN).max(1),
+            Canvas::Plain => 80,
+        }
     }
 
-    fn move_cursor_up(&self, _n: usize) -> io::Result<()> {
-        Ok(())
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.on_terminal(|term| term.move_cursor_up(n))
     }
 
-    fn move_cursor_down(&self, _n: usize) -> io::Result<()> {
-        Ok(())
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.on_terminal(|term| term.move_cursor_down(n))
     }
 
-    fn move_cursor_right(&self, _n: usize) -> io::Result<()> {
-        Ok(())
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.on_terminal(|term| term.move_cursor_right(n))
     }
 
-    fn move_cursor_left(&self, _n: usize) -> io::Result<()> {
-        Ok(())
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.on_terminal(|term| term.move_cursor_left(n))
     }
 
     fn write_line(&self, line: &str) -> io::Result<()> {
-        writeln!(io::stderr().lock(), "{line}")
+        match self {
+            Canvas::Terminal(term) => term.write_line(line),
+            Canvas::Plain => writeln!(io::stderr().lock(), "{line}"),
+        }
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        io::stderr().lock().write_all(text.as_bytes())
+        match self {
+            Canvas::Terminal(term) => TermLike::write_str(term, text),
+            Canvas::Plain => io::stderr().lock().write_all(text.as_bytes()),
+        }
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.write_str(&format!("\r{}\r", " ".repeat(self.width().into())))
+        match self {
+            Canvas::Terminal(term) => term.clear_line(),
+            Canvas::Plain => self.write_str(&format!("\r{}\r", " ".repeat(self.width().into()))),
+        }
     }
 
     fn flush(&self) -> io::Result<()> {
-        io::stderr().lock().flush()
+        match self {
+            Canvas::Terminal(term) => term.flush(),
+            Canvas::Plain => io::stderr().lock().flush(),
+        }
+    }
+}
+
+impl Canvas {
+    fn on_terminal(&self, act: impl FnOnce(&Term) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Canvas::Terminal(term) => act(term),
+            Canvas::Plain => Ok(()),
+        }
     }
 }
