@@ -1,6 +1,5 @@
-//! The gate that every input passes, and positional reads from it.
+//! One input: positional reads from a file that the gate opened, or from memory.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use super::handles::Reopened;
 use super::sys::{self, FileKind};
 use crate::fault::{Fault, Kind};
 
@@ -16,101 +16,79 @@ use crate::fault::{Fault, Kind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId(pub u32);
 
-/// Opens every input of a run, read-only (rules.md R1), and numbers them.
-///
-/// Names are looked up in an overlay first: names that lead to bytes in memory. So an image can be read that has no file yet, or none
-/// under that name.
-#[derive(Default)]
-pub struct Gate {
-    overlay: HashMap<PathBuf, Arc<[u8]>>,
-    opened: Vec<Arc<InputFile>>,
-}
-
-impl Gate {
-    /// A gate without an overlay.
-    pub fn new() -> Gate {
-        Gate::default()
-    }
-
-    /// From now on `name` leads to `bytes`.
-    pub fn lay_over(&mut self, name: impl Into<PathBuf>, bytes: impl Into<Arc<[u8]>>) {
-        self.overlay.insert(name.into(), bytes.into());
-    }
-
-    /// Opens what the user typed: a regular file or a block device. Anything else is refused at once and never waited for
-    /// (rules.md R3).
-    pub fn typed(&mut self, name: &Path) -> Result<Arc<InputFile>, Fault> {
-        let id =
-            FileId(u32::try_from(self.opened.len()).map_err(|_| Fault::new(Kind::OverLimit, name, "too many files"))?);
-        let file = Arc::new(match self.overlay.get(name) {
-            Some(bytes) => InputFile::in_memory(id, name, Arc::clone(bytes)),
-            None => InputFile::open(id, name)?,
-        });
-        self.opened.push(Arc::clone(&file));
-        Ok(file)
-    }
-
-    /// The files opened so far.
-    pub fn opened(&self) -> &[Arc<InputFile>] {
-        &self.opened
-    }
-}
-
-enum Bytes {
+/// Where the bytes are.
+pub(super) enum Bytes {
+    /// A file that the user named: its handle stays open.
     File(File),
+    /// A file that an image named: its handle may be closed meanwhile, and opened again.
+    Reopened(Reopened),
+    /// Memory: a gate's overlay.
     Memory(Arc<[u8]>),
+}
+
+impl Bytes {
+    /// Does something with the file; `None` for memory.
+    fn with_file<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> Option<io::Result<T>> {
+        match self {
+            Bytes::File(file) => Some(act(file)),
+            Bytes::Reopened(file) => Some(file.get().and_then(|file| act(&file))),
+            Bytes::Memory(_) => None,
+        }
+    }
+}
+
+/// What a file was when it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Looks {
+    pub(super) kind: FileKind,
+    pub(super) len: u64,
+    pub(super) allocated: u64,
+    pub(super) modified: Option<SystemTime>,
+}
+
+impl Looks {
+    /// Of an open file. Anything but a regular file or a block device is refused with its name in words.
+    pub(super) fn at(file: &mut File) -> io::Result<Result<Looks, FileKind>> {
+        let meta = file.metadata()?;
+        let kind = sys::kind(&meta);
+        Ok(match kind {
+            FileKind::Regular => {
+                Ok(Looks { kind, len: meta.len(), allocated: sys::allocated(&meta), modified: meta.modified().ok() })
+            }
+            FileKind::BlockDevice => {
+                let len = io::Seek::seek(file, io::SeekFrom::End(0))?;
+                Ok(Looks { kind, len, allocated: len, modified: None })
+            }
+            other => Err(other),
+        })
+    }
+}
+
+/// The refusal of what is neither a regular file nor a block device (rules.md R3).
+pub(super) fn no_file(name: &Path, kind: FileKind) -> Fault {
+    Fault::new(Kind::Unsupported, name, "an input must be a regular file or a block device").found(kind.words())
 }
 
 /// An input: positional reads only, so that any thread may read.
 pub struct InputFile {
     id: FileId,
     name: PathBuf,
+    folder: PathBuf,
     bytes: Bytes,
-    kind: FileKind,
-    len: u64,
-    allocated: u64,
-    modified: Option<SystemTime>,
+    looks: Looks,
     read: AtomicU64,
 }
 
 impl InputFile {
-    fn in_memory(id: FileId, name: &Path, bytes: Arc<[u8]>) -> InputFile {
-        let len = bytes.len() as u64;
-        InputFile {
-            id,
-            name: name.to_path_buf(),
-            bytes: Bytes::Memory(bytes),
-            kind: FileKind::Regular,
-            len,
-            allocated: len,
-            modified: None,
-            read: AtomicU64::new(0),
-        }
+    pub(super) fn new(id: FileId, name: &Path, folder: PathBuf, bytes: Bytes, looks: Looks) -> InputFile {
+        InputFile { id, name: name.to_path_buf(), folder, bytes, looks, read: AtomicU64::new(0) }
     }
 
-    fn open(id: FileId, name: &Path) -> Result<InputFile, Fault> {
-        let cannot_open = |error| Fault::io(name, "cannot open", error);
-        let acceptable = |kind| match kind {
-            FileKind::Regular | FileKind::BlockDevice => Ok(()),
-            other => Err(Fault::new(Kind::Unsupported, name, "an input must be a regular file or a block device")
-                .found(other.words())),
-        };
-        // Looked at before it is opened, since opening some things fails with a riddle, and after, since it may have been exchanged.
-        acceptable(sys::kind(&std::fs::metadata(name).map_err(cannot_open)?))?;
-        let mut file = sys::open_read(name).map_err(cannot_open)?;
-        let meta = file.metadata().map_err(cannot_open)?;
-        let kind = sys::kind(&meta);
-        acceptable(kind)?;
-        let len = match kind {
-            FileKind::BlockDevice => io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(cannot_open)?,
-            _ => meta.len(),
-        };
-        let (allocated, modified) = match kind {
-            FileKind::BlockDevice => (len, None),
-            _ => (sys::allocated(&meta), meta.modified().ok()),
-        };
-        let name = name.to_path_buf();
-        Ok(InputFile { id, name, bytes: Bytes::File(file), kind, len, allocated, modified, read: AtomicU64::new(0) })
+    pub(super) fn in_memory(id: FileId, name: &Path, bytes: Arc<[u8]>) -> InputFile {
+        let len = bytes.len() as u64;
+        let looks = Looks { kind: FileKind::Regular, len, allocated: len, modified: None };
+        let folder = name.parent().unwrap_or(Path::new("")).to_path_buf();
+        InputFile::new(id, name, folder, Bytes::Memory(bytes), looks)
     }
 
     /// Its number.
@@ -123,24 +101,29 @@ impl InputFile {
         &self.name
     }
 
+    /// The folder that it lies in, links followed: what it names is looked for there.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Its length in bytes when it was opened.
     pub fn len(&self) -> u64 {
-        self.len
+        self.looks.len
     }
 
     /// True for a file of no bytes.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.looks.len == 0
     }
 
     /// Bytes that it takes up on its disk.
     pub fn allocated(&self) -> u64 {
-        self.allocated
+        self.looks.allocated
     }
 
     /// True for a disk or an optical drive.
     pub fn is_block_device(&self) -> bool {
-        self.kind == FileKind::BlockDevice
+        self.looks.kind == FileKind::BlockDevice
     }
 
     /// Bytes read from it so far.
@@ -166,15 +149,13 @@ impl InputFile {
     }
 
     fn read_some(&self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        match &self.bytes {
-            Bytes::File(file) => sys::read_at(file, bytes, at),
-            Bytes::Memory(memory) => {
-                let rest = usize::try_from(at).ok().and_then(|at| memory.get(at..)).unwrap_or_default();
-                let n = rest.len().min(bytes.len());
-                bytes[..n].copy_from_slice(&rest[..n]);
-                Ok(n)
-            }
+        if let Bytes::Memory(memory) = &self.bytes {
+            let rest = usize::try_from(at).ok().and_then(|at| memory.get(at..)).unwrap_or_default();
+            let n = rest.len().min(bytes.len());
+            bytes[..n].copy_from_slice(&rest[..n]);
+            return Ok(n);
         }
+        self.bytes.with_file(|file| sys::read_at(file, bytes, at)).unwrap_or(Ok(0))
     }
 
     /// Fills `bytes` from byte `at`. The caller has held the range against [`InputFile::len`]: an earlier end means that the file was
@@ -189,28 +170,26 @@ impl InputFile {
 
     /// The next stretch from `at` on that is not a hole; `None` where only holes follow. For memory all is data.
     pub fn next_data(&self, at: u64) -> Result<Option<Range<u64>>, Fault> {
-        match &self.bytes {
-            Bytes::File(file) => {
-                sys::next_data(file, at, self.len).map_err(|e| Fault::io(&self.name, "cannot look for holes", e).at(at))
-            }
-            Bytes::Memory(_) => Ok((at < self.len).then_some(at..self.len)),
+        match self.bytes.with_file(|file| sys::next_data(file, at, self.looks.len)) {
+            Some(found) => found.map_err(|e| Fault::io(&self.name, "cannot look for holes", e).at(at)),
+            None => Ok((at < self.looks.len).then_some(at..self.looks.len)),
         }
     }
 
     /// An error where the file's size or time is not what it was when it was opened (rules.md R4).
     pub fn unchanged(&self) -> Result<(), Fault> {
-        let Bytes::File(file) = &self.bytes else { return Ok(()) };
-        if self.kind == FileKind::BlockDevice {
+        if self.looks.kind == FileKind::BlockDevice {
             return Ok(());
         }
-        let meta = file.metadata().map_err(|e| Fault::io(&self.name, "cannot look at the file again", e))?;
-        if meta.len() != self.len {
+        let Some(meta) = self.bytes.with_file(|file| file.metadata()) else { return Ok(()) };
+        let meta = meta.map_err(|e| Fault::io(&self.name, "cannot look at the file again", e))?;
+        if meta.len() != self.looks.len {
             return Err(Fault::new(Kind::Changed, &self.name, "the file changed its size while it was read")
                 .found(format!("{} bytes", meta.len()))
-                .expected(self.len)
+                .expected(self.looks.len)
                 .advice("stop the machine or program that writes to it, then convert again"));
         }
-        if meta.modified().ok() != self.modified {
+        if meta.modified().ok() != self.looks.modified {
             return Err(Fault::new(Kind::Changed, &self.name, "the file was written to while it was read")
                 .advice("stop the machine or program that writes to it, then convert again"));
         }
@@ -219,9 +198,9 @@ impl InputFile {
 
     /// True where `path` leads to this very file, by whatever name or link.
     pub fn is_at(&self, path: &Path) -> Result<bool, Fault> {
-        match &self.bytes {
-            Bytes::File(file) => sys::is_same(file, path).map_err(|e| Fault::io(path, "cannot look at", e)),
-            Bytes::Memory(_) => Ok(path == self.name),
+        match self.bytes.with_file(|file| sys::is_same(file, path)) {
+            Some(same) => same.map_err(|e| Fault::io(path, "cannot look at", e)),
+            None => Ok(path == self.name),
         }
     }
 }

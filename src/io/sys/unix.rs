@@ -33,6 +33,14 @@ pub fn open_read(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
+/// Opens a file beneath a folder for reading, and never waits.
+pub fn open_beneath(folder: &cap_std::fs::Dir, name: &Path) -> io::Result<File> {
+    use cap_std::fs::OpenOptionsExt as _;
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let options = cap_std::fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).clone();
+    Ok(folder.open_with(name, &options)?.into_std())
+}
+
 /// Reads at an offset; may read less.
 pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     file.read_at(bytes, at)

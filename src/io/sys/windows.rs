@@ -33,6 +33,15 @@ pub fn open_read(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file on a disk"))
 }
 
+/// Opens a file beneath a folder for reading; devices and pipes are refused.
+pub fn open_beneath(folder: &cap_std::fs::Dir, name: &Path) -> io::Result<File> {
+    let file = folder.open(name)?.into_std();
+    if winapi_util::file::typ(&file)?.is_disk() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file on a disk"))
+}
+
 /// Reads at an offset; may read less. Moves the file's cursor, which nobody uses.
 pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     file.seek_read(bytes, at)
