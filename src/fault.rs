@@ -106,6 +106,11 @@ impl Fault {
         Fault::new(Kind::Damaged, file, field).at(byte)
     }
 
+    /// What cannot be unless our own code is wrong; an error all the same, so that nothing is published.
+    pub fn bug(what: &'static str) -> Fault {
+        Fault::new(Kind::Io, "", what).advice("this is a fault of vdconv itself; please report it")
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Fault {
         change(Arc::make_mut(&mut self.0));
         self
@@ -134,11 +139,6 @@ impl Fault {
     /// What the user can do: the hint line.
     pub fn advice(self, advice: impl Into<Cow<'static, str>>) -> Fault {
         self.edit(|f| f.advice = advice.into())
-    }
-
-    /// The same fault of another kind.
-    pub fn of_kind(self, kind: Kind) -> Fault {
-        self.edit(|f| f.kind = kind)
     }
 
     /// What sort of fault it is.

@@ -146,20 +146,7 @@ proptest! {
 }
 
 fn facts(size: u64) -> Facts {
-    Facts {
-        format: "raw",
-        title: "raw disk",
-        subformat: "",
-        virtual_size: size,
-        logical_sector_size: 512,
-        uuid: None,
-        geometry: None,
-        adapter: None,
-        usual_adapter: None,
-        creator: None,
-        created: None,
-        block_size: None,
-    }
+    Facts::new("raw", "raw disk", size)
 }
 
 /// Every kind that can be written, for a disk of `size` bytes.

@@ -13,20 +13,7 @@ fn peak_kib() -> Option<u64> {
 fn thirty_three_million_grains_are_placed_in_under_32_mib() {
     // One grain less than 2 TiB, minus what the tables take: the largest disk whose every grain can be placed.
     let size = (2 << 40) - (1 << 30);
-    let facts = Facts {
-        format: "raw",
-        title: "raw disk",
-        subformat: "",
-        virtual_size: size,
-        logical_sector_size: 512,
-        uuid: None,
-        geometry: None,
-        adapter: None,
-        usual_adapter: None,
-        creator: None,
-        created: None,
-        block_size: None,
-    };
+    let facts = Facts::new("raw", "raw disk", size);
     let wish = Wish { output: "o".into(), file_name: "o".into(), adapter: None, identifiers: Identifiers::random() };
     let sparse = format::by_name("vmdk").unwrap().subformat("sparse").unwrap();
     let writer = (sparse.writer)(&facts, &wish).unwrap();

@@ -98,7 +98,7 @@ pub struct ConvertArgs {
     /// The image's unique id [default: random, or derived from SOURCE_DATE_EPOCH]
     #[arg(long, value_name = "U", value_parser = unique_id)]
     pub uuid: Option<Uuid>,
-    /// A VMDK's content id, 8 hex digits [default: as --uuid]
+    /// A VMDK's content id, 8 hex digits [default: random, or derived from SOURCE_DATE_EPOCH]
     #[arg(long, value_name = "C", value_parser = content_id)]
     pub cid: Option<u32>,
     /// Replace an existing OUTPUT; it stays untouched until the new one is complete

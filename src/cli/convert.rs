@@ -23,8 +23,6 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let started = Instant::now();
     let kind = OutputKind::choose(args)?;
     let epoch = source_date_epoch()?;
-    interrupt.watch()?;
-
     let target = Target::resolve(&args.output)?;
     let options = OpenOptions { format: args.input_format, ignore_bitmaps: args.ignore_bitmaps };
     let disk = format::open(&mut Gate::new(), &args.input, options)?;
@@ -35,8 +33,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let wanted = wanted(&target, writer.plan());
     Outputs::check(&wanted, disk.files(), args.force)?;
 
-    let mut warnings = disk.ledger.warnings();
-    let met_while_opening = warnings.len();
+    let mut warnings = disk.ledger.drain();
     warnings.extend(scarce_space(&disk, &target));
     let warn = |warnings: &[Fault]| {
         if !args.quiet {
@@ -49,11 +46,14 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         show::note(&decisions(&disk, kind, writer.plan(), jobs));
     }
 
+    // From here on there is something to clean up.
+    interrupt.watch()?;
     let how = OutputOptions { force: args.force, sync: !args.no_sync, holes: writer.plan().holes };
     let outputs = Outputs::create(target.folder(), &wanted, how)?;
     let tally = move_data(args, &disk, writer.as_ref(), &outputs, jobs, interrupt)?;
     let moved = started.elapsed();
-    let late: Vec<Fault> = disk.ledger.warnings().split_off(met_while_opening);
+    let mut late = disk.ledger.drain();
+    late.extend(disk.ledger.surplus());
     warn(&late);
     warnings.extend(late);
     let bytes_written = outputs.bytes_written();
@@ -162,7 +162,8 @@ fn identifiers(args: &ConvertArgs, disk: &Disk, kind: OutputKind, epoch: Option<
         None => Identifiers::random(),
         Some(epoch) => {
             let adapter = args.adapter.map(|a| a.word()).unwrap_or_default();
-            let options = format!("{} {} adapter={adapter}", kind.format.name, kind.subformat.name);
+            let content = if args.ignore_bitmaps { " ignore-bitmaps" } else { "" };
+            let options = format!("{} {} adapter={adapter}{content}", kind.format.name, kind.subformat.name);
             Identifiers::derived(epoch, &disk.identifier_source()?, &options)
         }
     };
@@ -175,7 +176,7 @@ fn wanted(target: &Target, plan: &Plan) -> Vec<OutputFile> {
     plan.files.iter().map(|f| OutputFile { path: target.file(f.suffix.as_deref()), len: f.len }).collect()
 }
 
-/// A warning where the output may need more than is free (rules.md R19). Where the system does not tell, nobody is warned.
+/// A warning where the output may need more than is free (R19). Where the system does not tell, nobody is warned.
 fn scarce_space(disk: &Disk, target: &Target) -> Option<Fault> {
     let (free, may_need) = (sys::free_space(target.folder()).ok()?, disk.stored_at_most());
     (may_need > free).then(|| {
@@ -204,9 +205,7 @@ fn move_data(
     let mut feed = MapFeed::new(disk, writer.plan().test_unit);
     let moved = engine::convert(disk, &mut feed, writer, outputs, control);
     bar.finish_and_clear();
-    let tally = moved?;
-    disk.unchanged()?;
-    Ok(tally)
+    moved
 }
 
 fn decisions(disk: &Disk, kind: OutputKind, plan: &Plan, jobs: usize) -> String {
@@ -218,11 +217,12 @@ fn decisions(disk: &Disk, kind: OutputKind, plan: &Plan, jobs: usize) -> String 
         Order::Stream => "written in guest order",
     };
     format!(
-        "vdconv: {}, {} bytes -> {}; {jobs} workers, units of {} bytes, {order}",
+        "vdconv: {}, {} bytes -> {}; {jobs} workers, units of {} bytes, {order}{}",
         source.trim_end(),
         facts.virtual_size,
         kind.words(),
         plan.test_unit,
+        plan.decisions.iter().map(|decision| format!("; {decision}")).collect::<String>(),
     )
 }
 

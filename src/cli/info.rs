@@ -23,23 +23,23 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         let opened = format::open(&mut Gate::new(), image, options);
         match &opened {
             Ok(disk) => {
+                let warnings = disk.ledger.drain();
                 if !args.read.quiet {
-                    show::warnings(&disk.ledger.warnings());
+                    show::warnings(&warnings);
                 }
                 if !args.read.json {
                     let text = describe(image, disk);
                     print(&format!("{}{text}", if index > 0 { "\n" } else { "" }))?;
                 }
+                answers.push(Answer::Image(Box::new(report::Image::of(disk, &warnings))));
             }
             Err(fault) => {
                 show::error(fault);
                 status = ExitCode::from(FAILED);
+                let file = image.to_string_lossy().into_owned();
+                answers.push(Answer::Failure { file, error: Problem::from(fault) });
             }
         }
-        answers.push(match opened {
-            Ok(disk) => Answer::Image(Box::new((&disk).into())),
-            Err(fault) => Answer::Failure { file: image.to_string_lossy().into_owned(), error: Problem::from(&fault) },
-        });
     }
     if args.read.json {
         report::print(Images { images: answers }).map_err(stdout)?;

@@ -76,8 +76,9 @@ pub struct Shape {
     pub bytes: u64,
 }
 
-impl From<&Disk> for Image {
-    fn from(disk: &Disk) -> Image {
+impl Image {
+    /// Of an opened disk and the warnings that it gave.
+    pub fn of(disk: &Disk, warnings: &[Fault]) -> Image {
         let facts = &disk.facts;
         Image {
             file: disk.files().first().map(|f| f.name().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -93,7 +94,7 @@ impl From<&Disk> for Image {
             creator: facts.creator.clone(),
             geometry: facts.geometry.map(|geometry| Shape { geometry, bytes: geometry.bytes() }),
             adapter: facts.adapter.map(|adapter| adapter.word()),
-            warnings: disk.ledger.warnings().iter().map(Problem::from).collect(),
+            warnings: warnings.iter().map(Problem::from).collect(),
         }
     }
 }
@@ -144,7 +145,7 @@ pub struct Product {
     pub cid: Option<String>,
 }
 
-/// Prints a report as one line. A reader that went away is nobody's concern: there is nobody left to tell.
+/// Prints a report as one line.
 pub fn print(body: impl Serialize) -> std::io::Result<()> {
     let envelope = Envelope { vdconv: env!("CARGO_PKG_VERSION"), schema: SCHEMA, body };
     let mut text = String::new();

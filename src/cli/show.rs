@@ -1,12 +1,8 @@
 //! Text for people: sizes, rates, messages. Text from files is escaped here before it reaches a terminal.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use vdconv::fault::Fault;
-
-/// Warnings of one kind that are printed; the rest is counted.
-const MOST_OF_A_KIND: usize = 20;
 
 /// Bytes in KiB, MiB, GiB, TiB with one digit behind the point.
 pub fn size(bytes: u64) -> String {
@@ -80,19 +76,11 @@ fn hint(fault: &Fault) {
     }
 }
 
-/// Warnings, at most 20 of a kind.
+/// Warnings, each with what to do.
 pub fn warnings(warnings: &[Fault]) {
-    let mut of_kind: BTreeMap<&str, usize> = BTreeMap::new();
     for warning in warnings {
-        let count = of_kind.entry(warning.field()).or_default();
-        *count += 1;
-        if *count <= MOST_OF_A_KIND {
-            say(&format!("vdconv: {} {}", colour("1;33", "warning:"), escape(&warning.to_string())));
-            hint(warning);
-        }
-    }
-    for (field, count) in of_kind.into_iter().filter(|(_, count)| *count > MOST_OF_A_KIND) {
-        say(&format!("vdconv: {} {} more: {}", colour("1;33", "warning:"), count - MOST_OF_A_KIND, escape(field)));
+        say(&format!("vdconv: {} {}", colour("1;33", "warning:"), escape(&warning.to_string())));
+        hint(warning);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::turnstile::Turnstile;
-use super::walk::{Drawn, Feed, Piece};
+use super::walk::{Drawn, Feed, PIECE, Piece};
 use crate::fault::{Fault, Kind};
 use crate::image::{Disk, Encoder, Here, Order, Phase, Placer, Plan, Put, Run, Seen, Unpack, Verdict, Writer, Writes};
 use crate::io::{FileId, Outputs, is_zero};
@@ -46,7 +46,7 @@ pub struct Tally {
 
 /// Moves all of `feed` into `outputs` as `writer` decides. On return the outputs are complete, on stable storage, and not yet published.
 ///
-/// The fault that is returned is the one at the lowest guest offset, whatever the number of threads. The bytes written do not depend on
+/// A source file that changed meanwhile is an error (R4). The fault that is returned is the one at the lowest guest offset, whatever the number of threads. The bytes written do not depend on
 /// it either: the placer sees the pieces in guest order (or keeps no state).
 pub fn convert(
     disk: &Disk,
@@ -56,9 +56,13 @@ pub fn convert(
     control: Control<'_>,
 ) -> Result<Tally, Fault> {
     let plan = writer.plan();
+    if !plan.test_unit.is_power_of_two() || plan.test_unit > PIECE {
+        return Err(Fault::bug("a test unit that pieces are not made of"));
+    }
     let mut placer = writer.placer();
     let mut writes = Writes::default();
     placer.begin(&mut writes)?;
+    no_seal(&writes)?;
     put_all(&writes, Phase::Body, None, outputs)?;
 
     let run = Conversion {
@@ -67,7 +71,7 @@ pub fn convert(
         writer,
         outputs,
         control,
-        feed: Mutex::new(Numbered { feed, next: 0 }),
+        feed: Mutex::new(Numbered { feed, next: 0, at: 0 }),
         turnstile: Turnstile::new(placer),
         first_fault: Mutex::new(None),
         tally: Tallies::default(),
@@ -95,6 +99,7 @@ pub fn convert(
     // A file that can be recognised is whole: what makes it so comes when the rest is on stable storage.
     outputs.sync()?;
     control.go_on()?;
+    disk.unchanged()?;
     put_all(&writes, Phase::Seal, None, outputs)?;
     outputs.sync()?;
     control.go_on()?;
@@ -103,7 +108,29 @@ pub fn convert(
 
 struct Numbered<'a> {
     feed: &'a mut dyn Feed,
+    /// The next ticket.
     next: u64,
+    /// The guest byte that the next piece or gap must begin at.
+    at: u64,
+}
+
+impl Numbered<'_> {
+    /// Draws, and holds the feed to its contract: whole test units, from byte 0 to the disk's end, nothing left out.
+    fn draw(&mut self, plan: &Plan) -> Result<Option<Drawn>, Fault> {
+        let drawn = self.feed.next()?;
+        let guest = match &drawn {
+            None if self.at == plan.virtual_size => return Ok(None),
+            None => return Err(Fault::bug("the walk ended before the disk's end")),
+            Some(Drawn::Gap(guest, _)) => guest,
+            Some(Drawn::Piece(piece)) => &piece.guest,
+        };
+        let whole = guest.end.is_multiple_of(plan.test_unit) || guest.end == plan.virtual_size;
+        if guest.start != self.at || guest.is_empty() || !whole {
+            return Err(Fault::bug("the walk left something out"));
+        }
+        self.at = guest.end;
+        Ok(drawn)
+    }
 }
 
 #[derive(Default)]
@@ -147,16 +174,16 @@ impl Conversion<'_> {
                 self.turnstile.break_at(0);
                 return;
             }
-            let (ticket, drawn) = {
-                let mut feed = lock(&self.feed);
-                let ticket = feed.next;
-                if self.turnstile.turned_away(ticket) {
-                    return;
-                }
-                feed.next += 1;
-                (ticket, feed.feed.next())
-            };
+            let mut feed = lock(&self.feed);
+            let ticket = feed.next;
+            if self.turnstile.turned_away(ticket) {
+                return;
+            }
+            feed.next += 1;
+            // Held before anything is done for it: a panic in a reader hangs nobody either.
             let guard = self.turnstile.hold(ticket);
+            let drawn = feed.draw(self.plan);
+            drop(feed);
             let result = match drawn {
                 Ok(Some(drawn)) => hands.deal_with(ticket, drawn),
                 Ok(None) => {
@@ -248,12 +275,18 @@ impl<'h, 'c> Hands<'h, 'c> {
         self.bytes.resize(len.next_multiple_of(self.run.plan.test_unit) as usize, 0);
         let padding = len as usize;
         self.bytes[padding..].fill(0);
+        let mut covered = piece.guest.start;
         for (depth, run) in &piece.runs {
+            if run.guest.start != covered || run.guest.end > piece.guest.end {
+                return Err(Fault::bug("the runs of a piece leave something out"));
+            }
+            covered = run.guest.end;
             let place = within(&run.guest, piece.guest.start);
             match &run.here {
-                Here::Zero | Here::Absent => self.bytes[place].fill(0),
+                Here::Zero => self.bytes[place].fill(0),
+                Here::Absent => return Err(Fault::bug("a resolved disk says that it does not know")),
                 Here::Plain { file, at } => {
-                    let input = self.run.disk.file(*file).ok_or_else(|| inconsistent("a run names an unknown file"))?;
+                    let input = self.run.disk.file(*file).ok_or_else(|| Fault::bug("a run names an unknown file"))?;
                     input.read_exact(*at, &mut self.bytes[place])?;
                     self.run.tally.stored.fetch_add(run.len(), Ordering::Relaxed);
                 }
@@ -264,14 +297,17 @@ impl<'h, 'c> Hands<'h, 'c> {
                     let part = self
                         .unit
                         .get(from..from + place.len())
-                        .ok_or_else(|| inconsistent("a run is longer than its unit"))?;
+                        .ok_or_else(|| Fault::bug("a run is longer than its unit"))?;
                     self.bytes[place].copy_from_slice(part);
                     self.run.tally.stored.fetch_add(run.len(), Ordering::Relaxed);
                 }
                 Here::Lost(fault) => return Err(fault.clone()),
             }
         }
-        Ok(())
+        match covered == piece.guest.end {
+            true => Ok(()),
+            false => Err(Fault::bug("the runs of a piece leave something out")),
+        }
     }
 
     /// Brings the unit that the run is a part of into `self.unit`.
@@ -284,7 +320,7 @@ impl<'h, 'c> Hands<'h, 'c> {
             .unpackers
             .get_mut(depth)
             .and_then(|u| u.as_mut())
-            .ok_or_else(|| inconsistent("a layer without a decoder"))?;
+            .ok_or_else(|| Fault::bug("a layer without a decoder"))?;
         self.unit_of = None;
         self.unit.resize(unit as usize, 0);
         unpacker.unpack(file, at, run.guest.start - skip, &mut self.unit)?;
@@ -329,7 +365,7 @@ impl<'h, 'c> Hands<'h, 'c> {
         let hand = Hand { start: guest.start, bytes, encoded, sizes };
         match run.plan.order {
             Order::Free => {
-                let placer = placer.as_mut().ok_or_else(|| inconsistent("a worker without a placer"))?;
+                let placer = placer.as_mut().ok_or_else(|| Fault::bug("a worker without a placer"))?;
                 placer.place(guest, seen, writes)?;
             }
             Order::Ordered => {
@@ -363,15 +399,10 @@ fn within(guest: &Range<u64>, start: u64) -> Range<usize> {
     (guest.start - start) as usize..(guest.end - start) as usize
 }
 
-/// What cannot be unless our own code is wrong; told as an error all the same, so that nothing is published.
-fn inconsistent(what: &'static str) -> Fault {
-    Fault::new(Kind::Io, "", what).advice("this is a fault of vdconv itself; please report it")
-}
-
 /// Seals come from `finish` alone.
 fn no_seal(writes: &Writes) -> Result<(), Fault> {
     match writes.list().iter().any(|write| write.phase == Phase::Seal) || !writes.lens().is_empty() {
-        true => Err(inconsistent("a placer sealed a file before its end")),
+        true => Err(Fault::bug("a placer sealed a file before its end")),
         false => Ok(()),
     }
 }
@@ -386,7 +417,7 @@ fn put_all(writes: &Writes, phase: Phase, hand: Option<&Hand<'_>>, outputs: &Out
                 outputs.write(
                     write.file,
                     write.at,
-                    bytes.ok_or_else(|| inconsistent("a placer asked for bytes outside its piece"))?,
+                    bytes.ok_or_else(|| Fault::bug("a placer asked for bytes outside its piece"))?,
                 )?;
             }
             Put::Encoded(index) => {
@@ -397,7 +428,7 @@ fn put_all(writes: &Writes, phase: Phase, hand: Option<&Hand<'_>>, outputs: &Out
                 outputs.write(
                     write.file,
                     write.at,
-                    bytes.ok_or_else(|| inconsistent("a placer asked for a unit outside its piece"))?,
+                    bytes.ok_or_else(|| Fault::bug("a placer asked for a unit outside its piece"))?,
                 )?;
             }
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::fault::{Fault, Kind};
+use crate::fault::Fault;
 use crate::image::{Disk, Here, Resolver, Run, Verdict};
 use crate::io::{FileId, InputFile};
 
@@ -81,7 +81,11 @@ impl MapFeed {
         {
             return Ok(answer(at, next));
         }
-        let input = self.files.iter().find(|f| f.id() == file).ok_or_else(|| unknown_file(at))?;
+        let input = self
+            .files
+            .iter()
+            .find(|f| f.id() == file)
+            .ok_or_else(|| Fault::bug("the map names a file that the disk does not have"))?;
         let next = input.next_data(at)?;
         let found = answer(at, &next);
         self.data.insert(file, (at, next));
@@ -130,10 +134,6 @@ fn answer(at: u64, next: &Option<Range<u64>>) -> (bool, u64) {
         Some(data) if at < data.start => (true, data.start),
         Some(data) => (false, data.end),
     }
-}
-
-fn unknown_file(at: u64) -> Fault {
-    Fault::new(Kind::Io, "", "the map names a file that the disk does not have").at(at)
 }
 
 /// Appends a run; one that goes on in the same file where the last one ended is read together with it.

@@ -22,16 +22,21 @@ impl Placer for FlatPlacer {
     }
 
     fn place(&mut self, guest: Range<u64>, seen: Seen<'_>, out: &mut Writes) -> Result<(), Fault> {
-        let Seen::Units { verdicts, .. } = seen else {
-            out.zero(self.file, guest.start, guest.end - guest.start);
-            return Ok(());
+        let verdicts = match seen {
+            Seen::Units { verdicts, .. } => verdicts,
+            Seen::Gap(Verdict::Zero) => {
+                out.zero(self.file, guest.start, guest.end - guest.start);
+                return Ok(());
+            }
+            Seen::Gap(_) => return Err(Fault::bug("a gap that is not zero in a flat output")),
         };
         let mut start = guest.start;
         for verdict in verdicts {
             let end = (start + TEST_UNIT).min(guest.end).min(self.virtual_size);
             match verdict {
                 Verdict::Data => out.guest(self.file, start, start..end),
-                Verdict::Zero | Verdict::Same => out.zero(self.file, start, end - start),
+                Verdict::Zero => out.zero(self.file, start, end - start),
+                Verdict::Same => return Err(Fault::bug("a flat output has no base")),
             }
             start = end;
         }

@@ -21,7 +21,7 @@ pub const FORMATS: &[Format] = &[vhd::FORMAT, vmdk::FORMAT, raw::FORMAT];
 const RAW: &Format = &raw::FORMAT;
 
 /// Opens an image as this format.
-pub type Open = fn(&Opening<'_>, Arc<InputFile>) -> Result<Disk, Fault>;
+pub type Open = fn(&mut Opening<'_>, Arc<InputFile>) -> Result<Disk, Fault>;
 
 /// Makes the writer of a variant.
 pub type MakeWriter = fn(&Facts, &Wish) -> Result<Box<dyn Writer>, Fault>;
@@ -32,8 +32,6 @@ pub struct Format {
     pub name: &'static str,
     /// For people.
     pub title: &'static str,
-    /// Endings that its files have, lower case, without the dot.
-    pub input_endings: &'static [&'static str],
     /// Endings of OUTPUT that choose it.
     pub output_endings: &'static [&'static str],
     /// True where the content is of this format; an error where it claims to be and cannot be trusted.
@@ -50,7 +48,7 @@ pub struct Subformat {
     pub name: &'static str,
     /// A short word for it.
     pub short: &'static str,
-    /// Chooses everything about the output before the first byte, and refuses what the variant cannot hold (rules.md R20).
+    /// Chooses everything about the output before the first byte, and refuses what the variant cannot hold (R20).
     pub writer: MakeWriter,
 }
 
@@ -86,7 +84,7 @@ pub struct OpenOptions {
 /// What a format has at hand while it opens an image.
 pub struct Opening<'a> {
     /// The gate, for files that the image names.
-    pub gate: &'a Gate,
+    pub gate: &'a mut Gate,
     /// The user's options.
     pub options: OpenOptions,
     /// Where warnings go.
@@ -125,7 +123,7 @@ pub fn open(gate: &mut Gate, name: &Path, options: OpenOptions) -> Result<Disk, 
             format!("a {}: this version writes them and does not read them", format.title),
         ));
     };
-    open(&Opening { gate, options, ledger: Arc::default() }, file)
+    open(&mut Opening { gate, options, ledger: Arc::default() }, file)
 }
 
 /// The format of a file, by its content; a raw disk, which has none of its own, by its name when nothing else is recognised.
@@ -137,16 +135,23 @@ fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
     if probe.head.is_empty() {
         return Err(Fault::new(Kind::NotThisFormat, file.name(), "the file is empty"));
     }
+    // A format that cannot be sure leaves the word to those that are.
+    let mut unsure = None;
     for format in FORMATS {
-        if (format.recognise)(&probe)? {
-            return Ok(format);
+        match (format.recognise)(&probe) {
+            Ok(true) => return Ok(format),
+            Ok(false) => {}
+            Err(fault) => unsure = unsure.or(Some(fault)),
         }
+    }
+    if let Some(fault) = unsure {
+        return Err(fault);
     }
     if let Some(fault) = foreign::recognise(&probe)? {
         return Err(fault);
     }
     let ending = file.name().extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    if file.is_block_device() || RAW.input_endings.contains(&ending.as_str()) {
+    if file.is_block_device() || raw::INPUT_ENDINGS.contains(&ending.as_str()) {
         return Ok(RAW);
     }
     Err(Fault::new(Kind::NotThisFormat, file.name(), "no disk image that vdconv knows")

@@ -1,4 +1,4 @@
-//! Who owns which stretch of a file: finds units that overlap (rules.md R8) while tables are read, in bounded memory.
+//! Who owns which stretch of a file: finds units that overlap (R8) while tables are read, in bounded memory.
 
 use std::collections::HashMap;
 use std::ops::Range;

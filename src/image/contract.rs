@@ -1,6 +1,6 @@
 //! The contract of [`Layer::run_at`], held to in one place for every reader, in tests and in fuzzing.
 
-use super::{Layer, Run, Unpack};
+use super::{Here, Layer, Run, Unpack};
 use crate::fault::Fault;
 
 /// A layer that panics where the layer inside breaks the contract.
@@ -13,10 +13,14 @@ impl<L: Layer> Layer for Contract<L> {
 
     fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
         assert!(from < limit && limit <= self.0.guest_len(), "asked for {from}..{limit} of {}", self.0.guest_len());
+        assert!(self.0.guest_len().is_multiple_of(512), "a layer is whole sectors long");
         let run = self.0.run_at(from, limit)?;
         assert_eq!(run.guest.start, from, "a run begins where it was asked for: {run:?}");
-        assert!(run.guest.end > from, "a run is never empty: {run:?}");
+        assert!(!run.is_empty(), "a run is never empty: {run:?}");
         assert!(run.guest.end <= limit, "a run never passes its limit {limit}: {run:?}");
+        if let Here::Packed { unit, skip, .. } = run.here {
+            assert!(skip + run.len() <= unit, "a packed run lies within its unit: {run:?}");
+        }
         Ok(run)
     }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::{Adapter, Chain, Geometry, IdentifierSource, Layer, Ledger};
+use super::{Adapter, Chain, Geometry, IdentifierSource, LOGICAL_SECTOR, Layer, Ledger};
 use crate::fault::{Fault, Kind};
 use crate::io::{FileId, InputFile};
 
@@ -51,6 +51,26 @@ pub struct Facts {
     pub block_size: Option<u64>,
 }
 
+impl Facts {
+    /// Of a disk of which nothing but its size is known, with the sectors of nearly all disks.
+    pub fn new(format: &'static str, title: &'static str, virtual_size: u64) -> Facts {
+        Facts {
+            format,
+            title,
+            subformat: "",
+            virtual_size,
+            logical_sector_size: LOGICAL_SECTOR,
+            uuid: None,
+            geometry: None,
+            adapter: None,
+            usual_adapter: None,
+            creator: None,
+            created: None,
+            block_size: None,
+        }
+    }
+}
+
 /// A disk that can be read: the chain resolved, with its facts, its files and its ledger.
 pub struct Disk {
     /// The layers.
@@ -74,6 +94,9 @@ impl Disk {
         if facts.virtual_size == 0 {
             return Err(Fault::new(Kind::Damaged, file, "the disk has no sectors").found("a size of 0"));
         }
+        if layer.guest_len() != facts.virtual_size {
+            return Err(Fault::bug("the map is not as long as the disk"));
+        }
         Ok(Disk { chain: Chain::single(layer), facts, files, ledger })
     }
 
@@ -93,7 +116,7 @@ impl Disk {
         sum.min(self.facts.virtual_size)
     }
 
-    /// An error where a source file changed its size or time since it was opened (rules.md R4).
+    /// An error where a source file changed its size or time since it was opened (R4).
     pub fn unchanged(&self) -> Result<(), Fault> {
         self.files.iter().try_for_each(|f| f.unchanged())
     }

@@ -1,7 +1,5 @@
 //! Identifiers of an output: random, given, or derived from SOURCE_DATE_EPOCH.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use byteorder::{BigEndian, ByteOrder};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -16,7 +14,7 @@ pub struct IdentifierSource {
     pub size: u64,
 }
 
-/// The identifiers and the time that an output records. Fresh for each output (rules.md R21).
+/// The identifiers that an output records. Fresh for each output (R21).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identifiers {
     /// The image's unique id: `ddb.uuid.image` of a VMDK.
@@ -27,8 +25,6 @@ pub struct Identifiers {
     pub long: [u8; 12],
     /// The 13 bytes that are free in the guest-visible id `60 00 C2 9x ...`; of the first only the low half is used.
     pub scsi: [u8; 13],
-    /// The time recorded as the moment of creation.
-    pub time: SystemTime,
 }
 
 impl Identifiers {
@@ -39,7 +35,7 @@ impl Identifiers {
             // Version 4 fixes 6 of the 128 bits; hashed below, none is left fixed.
             part.copy_from_slice(Uuid::new_v4().as_bytes());
         }
-        Identifiers::from_seed(&Sha256::digest(bytes).into(), SystemTime::now())
+        Identifiers::from_seed(&Sha256::digest(bytes).into())
     }
 
     /// Derived: the same for the same epoch, source and options, whatever the paths and the machine.
@@ -54,10 +50,10 @@ impl Identifiers {
         }
         hash.update(source.size.to_be_bytes());
         hash.update(options.as_bytes());
-        Identifiers::from_seed(&hash.finalize().into(), UNIX_EPOCH + Duration::from_secs(epoch.into()))
+        Identifiers::from_seed(&hash.finalize().into())
     }
 
-    fn from_seed(seed: &[u8; 32], time: SystemTime) -> Identifiers {
+    fn from_seed(seed: &[u8; 32]) -> Identifiers {
         let part = |label: &str| -> [u8; 32] { Sha256::new().chain_update(seed).chain_update(label).finalize().into() };
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&part("uuid")[..16]);
@@ -67,7 +63,7 @@ impl Identifiers {
         scsi.copy_from_slice(&part("scsi id")[..13]);
         let cids = part("content id");
         let cid = cids.chunks_exact(4).map(BigEndian::read_u32).find(|cid| Identifiers::cid_is_free(*cid)).unwrap_or(1);
-        Identifiers { uuid: uuid::Builder::from_random_bytes(uuid).into_uuid(), cid, long, scsi, time }
+        Identifiers { uuid: uuid::Builder::from_random_bytes(uuid).into_uuid(), cid, long, scsi }
     }
 
     /// False for the content ids that mean something: none, no parent, never written.

@@ -5,22 +5,43 @@ use std::sync::Mutex;
 
 use crate::fault::Fault;
 
-/// Warnings and counters of one opened disk, shared by its layers. What comes out does not depend on which thread met what first.
+/// Warnings of one kind that are kept; the rest is counted.
+const MOST_OF_A_KIND: usize = 20;
+
+/// Warnings and counters of one opened disk, shared by its layers. What comes out does not depend on which thread met what first, as
+/// long as the map is walked in guest order.
 #[derive(Default)]
 pub struct Ledger {
-    warnings: Mutex<Vec<(Option<u64>, Fault)>>,
+    warnings: Mutex<Warnings>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+#[derive(Default)]
+struct Warnings {
+    met: Vec<(Option<u64>, Fault)>,
+    /// How many of a kind there were, and of which file the last one was.
+    of_kind: BTreeMap<String, (usize, Fault)>,
 }
 
 impl Ledger {
     /// A warning about the whole image, met while it was opened.
     pub fn warn(&self, what: Fault) {
-        lock(&self.warnings).push((None, what));
+        self.put(None, what);
     }
 
     /// A warning met later, in a table, about the guest offset `guest` (bytes).
     pub fn warn_at(&self, guest: u64, what: Fault) {
-        lock(&self.warnings).push((Some(guest), what));
+        self.put(Some(guest), what);
+    }
+
+    fn put(&self, guest: Option<u64>, what: Fault) {
+        let mut warnings = lock(&self.warnings);
+        let (count, last) = warnings.of_kind.entry(what.field().to_string()).or_insert((0, what.clone()));
+        *count += 1;
+        *last = what.clone();
+        if *count <= MOST_OF_A_KIND {
+            warnings.met.push((guest, what));
+        }
     }
 
     /// Adds `n` to a counter that `-v` shows.
@@ -28,11 +49,22 @@ impl Ledger {
         *lock(&self.counts).entry(what).or_default() += n;
     }
 
-    /// The warnings: those of opening first, in their order, then by guest offset.
-    pub fn warnings(&self) -> Vec<Fault> {
-        let mut all = lock(&self.warnings).clone();
-        all.sort_by_key(|(guest, _)| *guest);
-        all.into_iter().map(|(_, what)| what).collect()
+    /// The warnings since the last call: those of opening first, in their order, then by guest offset; at most 20 of a kind over all
+    /// calls.
+    pub fn drain(&self) -> Vec<Fault> {
+        let mut new = std::mem::take(&mut lock(&self.warnings).met);
+        new.sort_by_key(|(guest, _)| *guest);
+        new.into_iter().map(|(_, what)| what).collect()
+    }
+
+    /// At the end: for each kind of which there were more than were kept, how many more.
+    pub fn surplus(&self) -> Vec<Fault> {
+        let warnings = lock(&self.warnings);
+        let more = warnings.of_kind.iter().filter(|(_, (count, _))| *count > MOST_OF_A_KIND);
+        more.map(|(field, (count, last))| {
+            Fault::new(last.kind(), last.file(), format!("{} more of: {field}", count - MOST_OF_A_KIND))
+        })
+        .collect()
     }
 
     /// The counters by name.
@@ -59,7 +91,21 @@ mod tests {
         ledger.warn_at(900, warning(3));
         ledger.warn(warning(1));
         ledger.warn_at(5, warning(2));
-        let bytes: Vec<_> = ledger.warnings().iter().map(|w| w.byte().unwrap()).collect();
+        let bytes: Vec<_> = ledger.drain().iter().map(|w| w.byte().unwrap()).collect();
         assert_eq!(bytes, [1, 2, 3]);
+        ledger.warn_at(1, warning(4));
+        assert_eq!(ledger.drain().len(), 1, "each is told once");
+    }
+
+    #[test]
+    fn of_one_kind_twenty_are_kept_and_the_rest_is_counted() {
+        let ledger = Ledger::default();
+        for byte in 0..50_000 {
+            ledger.warn_at(byte, Fault::damaged(Path::new("x"), byte, "this kind"));
+        }
+        ledger.warn(Fault::damaged(Path::new("x"), 0, "that kind"));
+        assert_eq!(ledger.drain().len(), 21);
+        let surplus: Vec<_> = ledger.surplus().iter().map(|f| f.to_string()).collect();
+        assert_eq!(surplus, ["x: 49980 more of: this kind"]);
     }
 }

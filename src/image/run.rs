@@ -72,7 +72,7 @@ impl Run {
         self.guest.end - self.guest.start
     }
 
-    /// A run is never empty; here for clippy's sake and for the contract's test.
+    /// True for what the contract forbids.
     pub fn is_empty(&self) -> bool {
         self.guest.start >= self.guest.end
     }

@@ -55,6 +55,8 @@ pub struct Plan {
     pub order: Order,
     /// True where what is never written may stay a hole.
     pub holes: bool,
+    /// What was decided where the user left it open, in words.
+    pub decisions: Vec<String>,
 }
 
 /// Verdicts about a stretch of the guest.
@@ -155,7 +157,7 @@ impl Writes {
     }
 
     /// The final length of a file.
-    pub fn len(&mut self, file: usize, bytes: u64) {
+    pub fn set_len(&mut self, file: usize, bytes: u64) {
         self.lens.push((file, bytes));
     }
 

@@ -13,7 +13,7 @@ use super::input::{Bytes, FileId, InputFile, Looks, no_file};
 use super::sys::{self, FileKind};
 use crate::fault::{Fault, Kind};
 
-/// Opens every input of a run, read-only (rules.md R1), and numbers them.
+/// Opens every input of a run, read-only (R1), and numbers them.
 ///
 /// What the user typed is opened by its path; what an image names is opened beneath the folder of that image and nowhere else (R2).
 /// Names are looked up in an overlay first: names that lead to bytes in memory. So an image can be read that has no file yet, or none

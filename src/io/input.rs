@@ -64,7 +64,7 @@ impl Looks {
     }
 }
 
-/// The refusal of what is neither a regular file nor a block device (rules.md R3).
+/// The refusal of what is neither a regular file nor a block device (R3).
 pub(super) fn no_file(name: &Path, kind: FileKind) -> Fault {
     Fault::new(Kind::Unsupported, name, "an input must be a regular file or a block device").found(kind.words())
 }
@@ -176,7 +176,7 @@ impl InputFile {
         }
     }
 
-    /// An error where the file's size or time is not what it was when it was opened (rules.md R4).
+    /// An error where the file's size or time is not what it was when it was opened (R4).
     pub fn unchanged(&self) -> Result<(), Fault> {
         if self.looks.kind == FileKind::BlockDevice {
             return Ok(());

@@ -10,6 +10,6 @@ mod zero;
 
 pub use gate::Gate;
 pub use input::{FileId, InputFile};
-pub use output::{OutputFile, OutputOptions, Outputs, Target};
+pub use output::{OutputFile, OutputOptions, Outputs, Target, set_name};
 pub use size::in_memory;
 pub use zero::is_zero;

@@ -1,5 +1,6 @@
 //! Outputs that are never half done: temporary names, positional writes, stable storage, and final names last of all.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Follows links (the target of a link is what gets replaced) and refuses what is no regular file (rules.md R27).
+    /// Follows links (the target of a link is what gets replaced) and refuses what is no regular file (R27).
     pub fn resolve(typed: &Path) -> Result<Target, Fault> {
         let no_file =
             |found: &str| Err(Fault::new(Kind::Unsupported, typed, "the output must be a regular file").found(found));
@@ -67,16 +68,23 @@ impl Target {
 
     /// The final path of OUTPUT itself (`None`), or of a file of its set: the stem with `suffix` in place of the ending.
     pub fn file(&self, suffix: Option<&str>) -> PathBuf {
-        let Some(suffix) = suffix else { return self.path.clone() };
-        let mut name = self.path.file_stem().unwrap_or_default().to_os_string();
-        name.push(suffix);
-        self.path.with_file_name(name)
+        match (suffix, self.path.file_name()) {
+            (Some(suffix), Some(name)) => self.path.with_file_name(set_name(name, suffix)),
+            _ => self.path.clone(),
+        }
     }
 
     /// The folder that all files of the output lie in.
     pub fn folder(&self) -> &Path {
         parent(&self.path)
     }
+}
+
+/// The name of a file of a set: that of the file that names it, with `suffix` in place of its ending.
+pub fn set_name(name: &OsStr, suffix: &str) -> OsString {
+    let mut name = Path::new(name).file_stem().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    name
 }
 
 /// Does the name end in a separator, or in a dot behind one?
@@ -131,7 +139,7 @@ pub struct OutputOptions {
 }
 
 impl Outputs {
-    /// Refuses, before a byte is written, outputs that exist (unless `force`; rules.md R15) and outputs that are an input (R16).
+    /// Refuses, before a byte is written, outputs that exist (unless `force`; R15) and outputs that are an input (R16).
     pub fn check(wanted: &[OutputFile], inputs: &[Arc<InputFile>], force: bool) -> Result<(), Fault> {
         for OutputFile { path, .. } in wanted {
             for input in inputs {
@@ -172,7 +180,7 @@ impl Outputs {
     }
 
     fn file(&self, index: usize) -> Result<&Temporary, Fault> {
-        self.files.get(index).ok_or_else(|| Fault::new(Kind::Io, "", "a write to a file that the plan does not have"))
+        self.files.get(index).ok_or_else(|| Fault::bug("a write to a file that the plan does not have"))
     }
 
     /// Writes all of `bytes` at byte `at`.
@@ -264,12 +272,14 @@ fn place(names: Vec<(TempPath, PathBuf)>) -> Result<(), Fault> {
     let mut placed: Vec<PathBuf> = Vec::new();
     for (name, path) in names {
         if let Err(error) = name.persist_noclobber(&path) {
-            for path in placed {
-                let _ = fs::remove_file(path);
-            }
-            return Err(match error.error.kind() {
+            let fault = match error.error.kind() {
                 io::ErrorKind::AlreadyExists => exists(&path),
                 _ => Fault::io(path, "cannot give the output its name", error.error),
+            };
+            let left: Vec<_> = placed.iter().filter(|path| fs::remove_file(path).is_err()).collect();
+            return Err(match left.as_slice() {
+                [] => fault,
+                left => fault.advice(format!("{left:?} could not be removed again")),
             });
         }
         placed.push(path);

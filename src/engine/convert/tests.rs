@@ -73,20 +73,7 @@ impl Unpack for Turn {
 
 fn disk(lost: &[u64]) -> Disk {
     let file = file();
-    let facts = Facts {
-        format: "toy",
-        title: "toy",
-        subformat: "",
-        virtual_size: SIZE,
-        logical_sector_size: 512,
-        uuid: None,
-        geometry: None,
-        adapter: None,
-        usual_adapter: None,
-        creator: None,
-        created: None,
-        block_size: None,
-    };
+    let facts = Facts::new("toy", "toy", SIZE);
     let layer = Toy { file: Arc::clone(&file), lost: lost.to_vec() };
     Disk::single(Arc::new(layer), facts, vec![file], Arc::new(Ledger::default())).unwrap()
 }
@@ -106,6 +93,7 @@ impl Log {
             test_unit: UNIT,
             order,
             holes: true,
+            decisions: Vec::new(),
         };
         Log { plan, panics_at: None }
     }

@@ -5,11 +5,13 @@ mod writer;
 
 use super::{Format, Subformat};
 
+/// Endings of names that make a file a raw disk when nothing else is recognised in it.
+pub const INPUT_ENDINGS: &[&str] = &["raw", "img", "dd", "bin", "iso"];
+
 /// The entry in `FORMATS`.
 pub const FORMAT: Format = Format {
     name: "raw",
     title: "raw disk",
-    input_endings: &["raw", "img", "dd", "bin", "iso"],
     output_endings: &["raw", "img", "iso"],
     recognise: |_| Ok(false),
     open: Some(reader::open),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
 use crate::format::linear::{Linear, Rest};
-use crate::image::{Disk, Facts, LOGICAL_SECTOR, SECTOR};
+use crate::image::{Disk, Facts, SECTOR};
 use crate::io::InputFile;
 
 /// Opens `file` as a raw disk; one that is no whole number of sectors is padded with zeroes.
-pub fn open(opening: &Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fault> {
+pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fault> {
     let size =
         file.len().checked_next_multiple_of(SECTOR).filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
             Fault::new(Kind::OverLimit, file.name(), "the file is larger than a disk can be").found(file.len())
@@ -23,20 +23,7 @@ pub fn open(opening: &Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fault> 
             .against(format!("{} zeroes are added", size - file.len()));
         opening.ledger.warn(warning);
     }
-    let facts = Facts {
-        format: super::FORMAT.name,
-        title: super::FORMAT.title,
-        subformat: "",
-        virtual_size: size,
-        logical_sector_size: LOGICAL_SECTOR,
-        uuid: None,
-        geometry: None,
-        adapter: None,
-        usual_adapter: None,
-        creator: None,
-        created: None,
-        block_size: None,
-    };
+    let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, size);
     let layer = Linear::new(Arc::clone(&file), file.len(), size, Rest::Zero);
     Disk::single(Arc::new(layer), facts, vec![file], Arc::clone(&opening.ledger))
 }

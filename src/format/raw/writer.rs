@@ -15,6 +15,7 @@ pub fn writer(facts: &Facts, _wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
             test_unit: TEST_UNIT,
             order: Order::Free,
             holes: true,
+            decisions: Vec::new(),
         },
     }))
 }

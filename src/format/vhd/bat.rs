@@ -72,18 +72,20 @@ impl BlockAllocationTable {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let page = block / PAGE;
         let kept = self.page(&mut state, page)?;
-        let entries = state.pages.get(kept).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
+        let missing = || Fault::bug("a block behind its table");
+        let (_, entries) = state.pages.get(kept).ok_or_else(missing)?;
         let rest = entries.get((block % PAGE) as usize..).unwrap_or_default();
         let free = rest.iter().take_while(|e| **e == UNALLOCATED).count();
-        Ok(match rest.first() {
-            Some(sector) if free == 0 => match state.claimed.get(&page) {
+        match (rest.first(), u32::try_from(free)) {
+            (None, _) | (_, Err(_)) => Err(missing()),
+            (Some(sector), Ok(0)) => Ok(match state.claimed.get(&page) {
                 Some(Some(conflicts)) if conflicts.get((block % PAGE) as usize) == Some(&true) => {
                     Entry::Overlapping(*sector)
                 }
                 _ => Entry::At(*sector),
-            },
-            _ => Entry::Unallocated { until: block + u32::try_from(free).unwrap_or(PAGE).max(1) },
-        })
+            }),
+            (Some(_), Ok(free)) => Ok(Entry::Unallocated { until: block + free }),
+        }
     }
 
     /// The first block, `block` apart, that lies where `block` lies; the table is scanned once.

@@ -1,6 +1,7 @@
 //! The blocks of a dynamic VHD, as a layer.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bat::{BlockAllocationTable, Entry};
@@ -34,6 +35,8 @@ pub struct Blocks {
     shape: Shape,
     bat: BlockAllocationTable,
     last: Mutex<Option<(u32, Arc<Block>)>>,
+    /// Blocks before this one were counted and warned about: a walk may look at a block twice.
+    told: AtomicU64,
 }
 
 /// An allocated block.
@@ -59,7 +62,7 @@ enum Bits {
 impl Blocks {
     /// The layer of `file`, by its table.
     pub fn new(file: Arc<InputFile>, ledger: Arc<Ledger>, shape: Shape, bat: BlockAllocationTable) -> Blocks {
-        Blocks { file, ledger, shape, bat, last: Mutex::new(None) }
+        Blocks { file, ledger, shape, bat, last: Mutex::new(None), told: AtomicU64::new(0) }
     }
 
     fn lost(&self, block: u32, what: &'static str) -> Fault {
@@ -114,7 +117,8 @@ impl Blocks {
                 None => lost,
             }));
         }
-        if (needed..self.shape.block_size).contains(&stored) {
+        let first_look = self.told.fetch_max(u64::from(block) + 1, Ordering::Relaxed) <= u64::from(block);
+        if first_look && (needed..self.shape.block_size).contains(&stored) {
             let warning =
                 self.lost(block, "the last VHD block is cut behind the disk's end").found(format!("{stored} bytes"));
             self.ledger.warn_at(u64::from(block) * self.shape.block_size, warning.expected(self.shape.block_size));
@@ -122,10 +126,10 @@ impl Blocks {
         if self.shape.ignore_bitmaps {
             return with(Bits::AllSet);
         }
-        with(self.bits(block, at, needed, stored)?)
+        with(self.bits(block, at, needed, stored, first_look)?)
     }
 
-    fn bits(&self, block: u32, at: u64, needed: u64, stored: u64) -> Result<Bits, Fault> {
+    fn bits(&self, block: u32, at: u64, needed: u64, stored: u64, first_look: bool) -> Result<Bits, Fault> {
         let mut bits = vec![0; (needed / SECTOR).div_ceil(8) as usize];
         self.file.read_exact(at, &mut bits)?;
         let sectors = needed / SECTOR;
@@ -138,7 +142,9 @@ impl Blocks {
         if set == sectors {
             return Ok(Bits::AllSet);
         }
-        self.ledger.count("sectors under clear bits of VHD sector bitmaps, read as zero", sectors - set);
+        if first_look {
+            self.ledger.count("sectors under clear bits of VHD sector bitmaps, read as zero", sectors - set);
+        }
         if set > 0 {
             return Ok(Bits::Mixed(bits));
         }

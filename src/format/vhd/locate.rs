@@ -17,6 +17,8 @@ use byteorder::{BigEndian, ByteOrder};
 const SEARCH: u64 = 1 << 20;
 /// A footer of Virtual PC before 2004 lacks the last byte, which is zero.
 const SHORT_LEN: usize = 511;
+/// Dynamic footers behind which something was appended that are held against the table: each costs a look through it.
+const MOST_CANDIDATES: usize = 8;
 /// Bytes of the block allocation table that are looked at in one read.
 const TABLE_READ: u64 = 1 << 20;
 
@@ -252,13 +254,17 @@ impl Search<'_> {
         let start = self.file.len().saturating_sub(SEARCH).next_multiple_of(SECTOR);
         let mut bytes = vec![0; in_memory(self.file.len().saturating_sub(start))];
         self.file.read_exact(start, &mut bytes)?;
+        let mut candidates = 0;
         let (sectors, _) = bytes.as_chunks::<{ footer::LEN }>();
         for (index, raw) in sectors.iter().enumerate().rev() {
             let at = start + index as u64 * SECTOR;
             let Candidate::Sound(footer) = self.judge(raw, at) else { continue };
             let counts = match footer.disk_type {
                 DiskType::Fixed => footer.current_size == at,
-                _ => at != 0 && self.doubt(&footer, at)?.is_none(),
+                _ => {
+                    candidates += 1;
+                    at != 0 && candidates <= MOST_CANDIDATES && self.doubt(&footer, at)?.is_none()
+                }
             };
             if counts {
                 return Ok(Some(Located { footer, at, data_end: at, warnings: vec![self.behind(at)] }));
@@ -275,7 +281,11 @@ impl Search<'_> {
 
     /// A raw disk whose last sector happens to hold somebody's VHD footer, or a damaged VHD: the user knows, we do not.
     fn ambiguous(&self, fault: Fault) -> Fault {
-        fault.advice("if this is a VHD: -f vhd; if it is a raw disk that holds a VHD in its last sectors: -f raw")
+        match self.asked_for {
+            true => fault,
+            false => fault
+                .advice("if this is a VHD: -f vhd; if it is a raw disk that holds a VHD in its last sectors: -f raw"),
+        }
     }
 }
 

@@ -28,7 +28,6 @@ use super::Format;
 pub const FORMAT: Format = Format {
     name: "vhd",
     title: "VHD",
-    input_endings: &["vhd", "avhd", "vud"],
     output_endings: &[],
     recognise: |probe| reader::recognise(probe.file),
     open: Some(reader::open),

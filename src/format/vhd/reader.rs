@@ -11,7 +11,7 @@ use super::tapdisk;
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
 use crate::format::linear::{Linear, Rest};
-use crate::image::{Adapter, Disk, Facts, LOGICAL_SECTOR, SECTOR};
+use crate::image::{Adapter, Disk, Facts, SECTOR};
 use crate::io::InputFile;
 
 /// Sizes beyond this cannot be file offsets.
@@ -23,10 +23,11 @@ pub fn recognise(file: &InputFile) -> Result<bool, Fault> {
 }
 
 /// Opens `file` as a VHD.
-pub fn open(opening: &Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fault> {
+pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fault> {
     let Some(located) = locate(&file, opening.options.format.is_some())? else {
         return Err(Fault::new(Kind::NotThisFormat, file.name(), "no VHD footer, neither at the end nor at byte 0"));
     };
+    let opening = &*opening;
     let vhd = Vhd { opening, file, located };
     vhd.located.warnings.iter().for_each(|warning| opening.ledger.warn(warning.clone()));
     let size = vhd.disk_size()?;
@@ -81,18 +82,14 @@ impl Vhd<'_> {
     fn facts(&self, subformat: &'static str, size: u64, block_size: Option<u64>) -> Facts {
         let footer = &self.located.footer;
         Facts {
-            format: super::FORMAT.name,
-            title: super::FORMAT.title,
             subformat,
-            virtual_size: size,
-            logical_sector_size: LOGICAL_SECTOR,
-            uuid: Some(footer.unique_id),
+            uuid: Some(footer.unique_id).filter(|id| !id.is_nil()),
             geometry: Some(footer.geometry),
-            adapter: None,
             usual_adapter: Some(Adapter::Ide),
             creator: Some(footer.creator()),
             created: Some(footer.created()),
             block_size,
+            ..Facts::new(super::FORMAT.name, super::FORMAT.title, size)
         }
     }
 

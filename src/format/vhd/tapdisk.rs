@@ -51,5 +51,7 @@ pub fn look(file: &InputFile, footer: &Footer, table_end: u64, data_end: u64) ->
     }
     let map = BigEndian::read_u64(&raw[at::OFFSET..]);
     let len = u64::from(BigEndian::read_u32(&raw[at::SECTORS..])) * SECTOR;
-    Ok(vec![at..at + SECTOR, map..map.saturating_add(len)])
+    let map = map..map.saturating_add(len);
+    // A map that cannot be is nobody's concern: it is not read.
+    Ok([at..at + SECTOR, map].into_iter().filter(|span| span.start >= table_end && span.end <= data_end).collect())
 }

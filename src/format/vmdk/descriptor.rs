@@ -6,11 +6,11 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use crate::fault::{Fault, Kind};
 use crate::format::Wish;
 use crate::image::{Adapter, Facts};
+use crate::io::set_name;
 
 /// What a descriptor says of one disk of a hosted kind.
 pub struct Descriptor<'a> {
@@ -22,6 +22,8 @@ pub struct Descriptor<'a> {
     pub extent: String,
     /// The controller.
     pub adapter: Adapter,
+    /// Why that one.
+    why: String,
     /// Where identifiers are taken from.
     pub wish: &'a Wish,
 }
@@ -36,8 +38,18 @@ impl<'a> Descriptor<'a> {
         facts: &Facts,
         wish: &'a Wish,
     ) -> Descriptor<'a> {
-        let adapter = wish.adapter.or(facts.adapter).or(facts.usual_adapter).unwrap_or(Adapter::LsiLogic);
-        Descriptor { create_type, capacity, extent, adapter, wish }
+        let (adapter, why) = match (wish.adapter, facts.adapter, facts.usual_adapter) {
+            (Some(adapter), _, _) => (adapter, "asked for".to_string()),
+            (_, Some(adapter), _) => (adapter, "recorded in the source".to_string()),
+            (_, _, Some(adapter)) => (adapter, format!("machines with a {} boot from it", facts.title)),
+            _ => (Adapter::LsiLogic, "the usual one".to_string()),
+        };
+        Descriptor { create_type, capacity, extent, adapter, why, wish }
+    }
+
+    /// What was decided where the user left it open.
+    pub fn decisions(&self) -> Vec<String> {
+        vec![format!("adapter {} ({})", self.adapter, self.why)]
     }
 
     /// The text.
@@ -115,16 +127,14 @@ pub fn own_name(wish: &Wish) -> String {
     }
 }
 
-/// The name of a file beside the descriptor: the stem of OUTPUT and `suffix`. Refused where an extent line cannot hold it.
+/// The name of a file beside the descriptor: that of OUTPUT with `suffix` in place of its ending. Refused where an extent line cannot
+/// hold it.
 pub fn name_beside(wish: &Wish, suffix: &str) -> Result<String, Fault> {
-    let stem = Path::new(&wish.file_name).file_stem().unwrap_or_default();
-    holdable(stem).map(|stem| format!("{stem}{suffix}")).ok_or_else(|| {
-        Fault::new(
-            Kind::Usage,
-            &wish.output,
-            "a descriptor cannot hold this name: it must be UTF-8 without quotes or control characters",
-        )
-        .advice("choose another name, or -s monolithicSparse, which is one file")
+    let name = set_name(&wish.file_name, suffix);
+    holdable(&name).map(str::to_string).ok_or_else(|| {
+        let what = "a descriptor cannot hold this name: it must be UTF-8 without quotes or control characters";
+        Fault::new(Kind::Usage, &wish.output, what)
+            .advice("choose another name, or -s monolithicSparse, which is one file")
     })
 }
 

@@ -20,7 +20,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
     let capacity = super::capacity(facts, &wish.output)?;
     // The offset is mandatory for FLAT: QEMU refuses the line without it.
     let extent = format!("RW {capacity} FLAT \"{}\" 0", name_beside(wish, SUFFIX)?);
-    let descriptor = Descriptor::hosted("monolithicFlat", capacity, extent, facts, wish).text();
+    let descriptor = Descriptor::hosted("monolithicFlat", capacity, extent, facts, wish);
     let plan = Plan {
         files: vec![
             PlannedFile { suffix: Some(SUFFIX.into()), len: Some(capacity * SECTOR) },
@@ -31,8 +31,9 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
         test_unit: TEST_UNIT,
         order: Order::Free,
         holes: true,
+        decisions: descriptor.decisions(),
     };
-    Ok(Box::new(Flat { plan, descriptor }))
+    Ok(Box::new(Flat { plan, descriptor: descriptor.text() }))
 }
 
 struct Flat {

@@ -23,7 +23,6 @@ use crate::image::{Facts, LOGICAL_SECTOR, SECTOR};
 pub const FORMAT: Format = Format {
     name: "vmdk",
     title: "VMDK",
-    input_endings: &["vmdk"],
     output_endings: &["vmdk"],
     recognise: |probe| Ok(recognise(probe)),
     open: None,

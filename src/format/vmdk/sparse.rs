@@ -27,7 +27,9 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
             .advice("-s monolithicFlat holds it"));
     }
     let extent = format!("RW {capacity} SPARSE \"{}\"", own_name(wish));
-    let mut descriptor = Descriptor::hosted("monolithicSparse", capacity, extent, facts, wish).text().into_bytes();
+    let descriptor = Descriptor::hosted("monolithicSparse", capacity, extent, facts, wish);
+    let decisions = descriptor.decisions();
+    let mut descriptor = descriptor.text().into_bytes();
     if descriptor.len() as u64 > DESCRIPTOR_SECTORS * SECTOR {
         return Err(Fault::new(Kind::Usage, &wish.output, "the name is too long for the embedded descriptor"));
     }
@@ -39,6 +41,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
         test_unit: GRAIN,
         order: Order::Ordered,
         holes: true,
+        decisions,
     };
     Ok(Box::new(Sparse { plan, layout: Layout::new(capacity), descriptor, output: wish.output.clone() }))
 }
@@ -112,7 +115,7 @@ impl Grains {
 
     fn place_grain(&mut self, grain: u64, out: &mut Writes) -> Result<(), Fault> {
         let sector = match u32::try_from(self.next_sector) {
-            Ok(sector) if self.next_sector + GRAIN_SECTORS <= MAX_SECTORS => sector,
+            Ok(sector) if self.next_sector + GRAIN_SECTORS < MAX_SECTORS => sector,
             _ => {
                 return Err(Fault::new(
                     Kind::OverLimit,
@@ -124,7 +127,7 @@ impl Grains {
         };
         let (table, entry) = (grain / u64::from(GTES_PER_GT), grain % u64::from(GTES_PER_GT));
         self.turn_to(table, out);
-        self.table.get_mut(in_memory(entry)).into_iter().for_each(|entry| *entry = sector);
+        *self.table.get_mut(in_memory(entry)).ok_or_else(|| Fault::bug("a grain behind its table"))? = sector;
         self.used = true;
         out.guest(FILE, self.next_sector * SECTOR, grain * GRAIN..(grain + 1) * GRAIN);
         self.next_sector += GRAIN_SECTORS;
@@ -134,7 +137,10 @@ impl Grains {
     /// The directories follow from the layout: every table is in its place.
     fn directory(&self, directory: u64) -> Vec<u8> {
         let mut bytes: Vec<u8> = (0..self.layout.tables)
-            .map(|table| u32::try_from(self.layout.table(directory, table)).unwrap_or(0))
+            .map(|table| {
+                u32::try_from(self.layout.table(directory, table))
+                    .expect("tables of less than 2^32 sectors lie far below that")
+            })
             .flat_map(u32::to_le_bytes)
             .collect();
         bytes.resize(in_memory(self.layout.gd_sectors * SECTOR), 0);
@@ -150,8 +156,11 @@ impl Placer for Grains {
     fn place(&mut self, guest: Range<u64>, seen: Seen<'_>, out: &mut Writes) -> Result<(), Fault> {
         if let Seen::Units { verdicts, .. } = seen {
             for (grain, verdict) in (guest.start / GRAIN..).zip(verdicts) {
-                if *verdict == Verdict::Data {
-                    self.place_grain(grain, out)?;
+                match verdict {
+                    Verdict::Data => self.place_grain(grain, out)?,
+                    // A base disk: an entry of 0 reads as zero.
+                    Verdict::Zero => {}
+                    Verdict::Same => return Err(Fault::bug("a disk without a base is the same as its base")),
                 }
             }
         }
@@ -168,7 +177,7 @@ impl Placer for Grains {
         out.meta(FILE, DESCRIPTOR_OFFSET * SECTOR, self.descriptor.clone());
         let tables_end = self.layout.table(self.layout.gd_offset, self.layout.tables);
         out.zero(FILE, tables_end * SECTOR, (self.layout.overhead - tables_end) * SECTOR);
-        out.len(FILE, self.next_sector * SECTOR);
+        out.set_len(FILE, self.next_sector * SECTOR);
         out.seal(FILE, 0, header::to_bytes(&self.layout).to_vec());
         Ok(())
     }
