@@ -2,13 +2,16 @@
 //!
 //! Slow, and in need of the shared folder's judges and corpus: run with `cargo test --release -- --ignored`.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::process::measured;
 use common::vhd::Vhd;
 use common::{Ran, has_program, pattern, run, scratch, shared_file, vdconv};
 
@@ -20,16 +23,15 @@ fn judged(judge: &Path, image: &Path, expect: &Path, options: &[&str]) {
     let ran = Ran::of(Command::new(judge).args(options).arg("--expect").arg(expect).arg(image));
     assert_eq!(ran.status, Some(0), "{}: {}{}", image.display(), ran.out, ran.err);
     let refusals: Vec<_> = ran.out.lines().filter(|l| l.contains("error:")).collect();
-    // VirtualBox comes from a suite that moves: where it cannot be had, the others judge.
     let missing = |line: &&&str| line.starts_with("vbox") && !vbox_is_there();
     assert_eq!(refusals.iter().filter(|l| !missing(l)).count(), 0, "{}: {}", image.display(), ran.out);
     println!("{}\n{}", image.file_name().unwrap().display(), ran.out);
 }
 
+/// VirtualBox comes from a suite that moves: where it cannot be had, the others judge.
 fn vbox_is_there() -> bool {
-    let cache = std::env::var_os("VDCONV_JUDGES").map(PathBuf::from);
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/vdconv-judges");
-    cache.unwrap_or_else(home).join("vbox/.ok").exists()
+    shared_file("tools/vboxmanage")
+        .is_some_and(|tool| Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success()))
 }
 
 /// Runs a program that must succeed; its output.
@@ -40,23 +42,11 @@ fn tool(command: &mut Command) -> String {
     ran.out
 }
 
-/// Runs the program and samples its peak memory; MiB.
+/// Runs the program, which must succeed, and samples its peak memory; MiB.
 fn run_measured(folder: &Path, args: &[&str]) -> u64 {
-    let mut child = vdconv().current_dir(folder).args(args).spawn().unwrap();
-    let (status, mut peak) = (format!("/proc/{}/status", child.id()), 0);
-    loop {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let kib = text
-            .lines()
-            .find_map(|l| l.strip_prefix("VmHWM:"))
-            .and_then(|l| l.trim().trim_end_matches(" kB").parse().ok());
-        peak = peak.max(kib.unwrap_or(0u64));
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success());
-            return peak >> 10;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let (status, peak, _) = measured(vdconv().current_dir(folder).args(args));
+    assert!(status.success());
+    peak
 }
 
 #[test]
@@ -91,8 +81,12 @@ fn the_corpus_as_vmdk_is_read_alike_by_all_judges() {
             continue;
         }
         tool(Command::new("tar").current_dir(folder.path()).arg("-xf").arg(corpus.with_file_name(archive)));
+        let convert = |output: &str, options: &[&str]| {
+            let _ = fs::remove_file(folder.path().join(output));
+            assert_eq!(run(folder.path(), [&[name, output, "--no-sync"], options].concat()).status, Some(0), "{name}");
+        };
         for kind in KINDS {
-            run(folder.path(), [name, "o.vmdk", "-s", kind, "--force", "--no-sync", "-q"]);
+            convert("o.vmdk", &["-s", kind, "--force"]);
             let output = folder.path().join("o.vmdk");
             if digest == "zeros" {
                 // 127 GiB of nothing: by size, and by the map.
@@ -103,7 +97,7 @@ fn the_corpus_as_vmdk_is_read_alike_by_all_judges() {
                 let map: serde_json::Value = serde_json::from_str(&map).unwrap();
                 assert!(map.as_array().unwrap().iter().all(|run| run["zero"] == true), "{map}");
             } else {
-                run(folder.path(), [name, "expect.raw", "--force", "--no-sync", "-q"]);
+                convert("expect.raw", &[]);
                 let expect = folder.path().join("expect.raw");
                 assert_eq!(common::sha256(&fs::read(&expect).unwrap()), digest, "{name}");
                 judged(&judge, &output, &expect, &[]);

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use common::vhd::{Vhd, seal};
 use proptest::prelude::*;
+use vdconv::engine::{self, Control, MapFeed};
 use vdconv::fault::Fault;
 use vdconv::format::{self, FORMATS, OpenOptions, Wish};
 use vdconv::image::{
     Chain, Contract, Disk, Facts, Here, Identifiers, Layer, Placer, Plan, Put, Seen, Verdict, Writer, Writes,
 };
-use vdconv::io::Gate;
+use vdconv::io::{Gate, OutputFile, OutputOptions, Outputs};
 
 /// Opens bytes as an image, through the gate's overlay: no file is needed.
 fn open(name: &str, bytes: Vec<u8>) -> Result<Disk, Fault> {
@@ -281,5 +282,33 @@ proptest! {
                 if let Some(len) = len { prop_assert_eq!(ranges[0].end, len, "{}", name) }
             }
         }
+    }
+}
+
+/// An output without holes has the same bytes, and takes up all of its length.
+#[test]
+fn an_output_without_holes_is_the_same_and_has_none() {
+    let mut guest = common::pattern(20_000, |n| n % 3000 > 200);
+    guest.truncate(19_995 * 512);
+    let disk = open("a.vhd", Vhd::dynamic_of(&guest, 1 << 16).build()).unwrap();
+    for (name, writer) in writers(guest.len() as u64) {
+        let mut both = Vec::new();
+        for holes in [true, false] {
+            let folder = common::scratch();
+            let files = writer.plan().files.iter().enumerate();
+            let wanted: Vec<_> =
+                files.map(|(n, file)| OutputFile { path: folder.path().join(n.to_string()), len: file.len }).collect();
+            let options = OutputOptions { force: false, sync: false, holes };
+            let outputs = Outputs::create(folder.path(), &wanted, options).unwrap();
+            let control = Control { jobs: 3, stop: &false.into(), progress: &|_| () };
+            let mut feed = MapFeed::new(&disk, writer.plan().test_unit);
+            engine::convert(&disk, &mut feed, writer.as_ref(), &outputs, control).unwrap();
+            let (len, written) = (outputs.sizes().0, outputs.bytes_written());
+            outputs.publish().unwrap();
+            both.push(wanted.iter().map(|file| std::fs::read(&file.path).unwrap()).collect::<Vec<_>>());
+            // Everything is written exactly once, or what is zero is left out.
+            if holes { assert!(written < len, "{name}") } else { assert_eq!(written, len, "{name}") }
+        }
+        assert!(both[0] == both[1], "{name}");
     }
 }

@@ -19,7 +19,7 @@ fn thirty_three_million_grains_are_placed_in_under_32_mib() {
     let writer = (sparse.writer)(&facts, &wish).unwrap();
     let mut placer = writer.placer();
     let Some(before) = peak_kib() else {
-        return println!("skipped: this system does not tell a process's peak memory");
+        return println!("skipped: only Linux tells a process's peak memory this way");
     };
     let (mut writes, mut tables, mut last) = (Writes::default(), 0u64, 0);
     for start in (0..size).step_by(1 << 20) {

@@ -44,7 +44,7 @@ fn r15_an_existing_output_is_refused_and_each_file_of_a_set_counts() {
 }
 
 #[test]
-fn r15_force_replaces_the_whole_set_and_leaves_no_old_piece() {
+fn r15_force_replaces_each_file_of_the_set() {
     for kind in KINDS {
         let folder = with_source();
         for existing in files_of(kind) {
@@ -251,8 +251,7 @@ mod unix {
             .stderr(Stdio::null())
             .status();
         if !mount.is_ok_and(|status| status.success()) {
-            // Not a judge and not the corpus: an ordinary user may not mount, and need not.
-            return println!("skipped: no right to mount a small disk");
+            return super::common::skipped("no right to mount a small disk");
         }
         let ran: Vec<_> =
             ["small/o.vmdk", "small/o.raw"].map(|o| run(folder.path(), ["in.vhd", o])).into_iter().collect();
@@ -359,6 +358,23 @@ mod unix {
     }
 
     #[test]
+    fn peers_15_what_a_kill_leaves_bears_no_final_name_and_is_no_image() {
+        for kind in KINDS {
+            let folder = with_big_source();
+            let mut command = vdconv();
+            command.current_dir(folder.path()).args(["in.vhd", "o.vmdk", "-s", kind]);
+            let (child, pid) = stopped_in_the_middle(&mut command, folder.path());
+            kill_process(pid, Signal::KILL).unwrap();
+            assert_eq!(end(child, pid).0.signal(), Some(9));
+            for name in names(folder.path()).iter().filter(|name| *name != "in.vhd") {
+                assert!(name.starts_with(".vdconv-"), "{name}");
+                let head = fs::read(folder.path().join(name)).unwrap();
+                assert!(!head.starts_with(b"KDMV") && !head.starts_with(b"# Disk"), "{name} can be taken for an image");
+            }
+        }
+    }
+
+    #[test]
     fn r17_signals_leave_nothing_and_end_the_program_as_they_would_have() {
         for (signal, number) in [(Signal::INT, 2), (Signal::TERM, 15), (Signal::HUP, 1)] {
             for kind in KINDS {
@@ -399,7 +415,7 @@ mod unix {
         let script = "chmod 777 . && setpriv --reuid=65533 --regid=65533 --clear-groups prlimit --nproc=1 $V -j 64 in.vhd o.vmdk";
         let ran = sh(folder.path(), script);
         if ran.err.contains("setpriv") {
-            return println!("skipped: no right to become another user");
+            return super::common::skipped("no right to become another user");
         }
         ran.succeeds();
         assert!(vmdk::read(&folder.path().join("o.vmdk")).guest == pattern(8, |_| false));

@@ -428,6 +428,14 @@ fn every_rule_over_every_format() {
     for (rule, cells) in &table {
         println!("R{rule:<4} {}", cells.iter().map(|c| format!("{c:<42}")).collect::<String>().trim_end());
     }
+    let missing: Vec<_> = table
+        .iter()
+        .flat_map(|(rule, cells)| cells.iter().zip(&columns).map(move |(cell, format)| (*rule, *format, cell)))
+        .filter(|(.., cell)| *cell == "MISSING")
+        .map(|(rule, format, _)| (rule, format))
+        .collect();
+    // What is known to be missing: two runs to one output at once.
+    assert_eq!(missing, [(18, "vmdk"), (18, "raw")], "a rule without a case for a format");
     let cells = || table.values().flatten();
     println!(
         "{} held, {} missing",
@@ -436,7 +444,7 @@ fn every_rule_over_every_format() {
     );
 }
 
-/// A format is done when it has fixtures, a round trip in its tests and its row in the README.
+/// A format is done when it has its row in the README, and fixtures where it is read.
 #[test]
 fn every_format_has_its_row_in_the_readme_and_its_fixtures() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();

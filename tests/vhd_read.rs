@@ -1,4 +1,5 @@
-//! VHDs as products write them and as accidents leave them: right, or refused with file and byte.
+//! VHDs as products write them and as accidents leave them: right, or refused with file and byte. Tests called `peers_N` are cases in
+//! which other converters are known to fail.
 
 mod common;
 
@@ -52,7 +53,7 @@ fn refused(image: &[u8], texts: &[&str]) {
     ran.fails(1, texts).fails(1, &["a.vhd: "]);
 }
 
-/// A change to the image, made with the footers and header sealed again.
+/// The image with a change; structures are not sealed again.
 fn changed(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let mut image = dynamic().build();
     change(&mut image);
@@ -317,6 +318,54 @@ fn r10_absurd_numbers_are_refused_at_once() {
     }
     refused(&header_field(32, 3), &["at byte 544: ", "block size"]);
     refused(&header_field(32, 0x8000_0001), &["at byte 544: ", "block size"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn r10_hostile_files_are_refused_in_bounded_memory_and_time() {
+    use common::process::measured;
+    let folder = scratch();
+    let mut cases = Vec::new();
+    // 24 million entries that all lead to one block; the last of them is met only at the end of a sparse walk.
+    let blocks = 24_000_000u32;
+    let mut vhd = Vhd::dynamic(u64::from(blocks) * 512, 512);
+    let image = |vhd: &Vhd, table: &dyn Fn(u32) -> u32| {
+        let mut image = [vhd.footer().as_slice(), &vhd.header()].concat();
+        image.extend((0..blocks).flat_map(|n| table(n).to_be_bytes()));
+        image.resize(image.len().next_multiple_of(512) + 4096, 7);
+        image.extend(vhd.footer());
+        image
+    };
+    let after_table = (1536 + blocks * 4).div_ceil(512);
+    cases.push(image(&vhd, &|_| after_table));
+    cases.push(image(&vhd, &|n| if n + 2 < blocks { u32::MAX } else { after_table }));
+    cases.push(image(&vhd, &|n| n));
+    // A MiB of sound footers without a copy at the head, each to be held against the whole table.
+    let mut many = image(&vhd, &|n| if n + 1 < blocks { u32::MAX } else { 1 });
+    many[..512].fill(0);
+    let end = many.len();
+    for at in (end - (1 << 20)..end).step_by(512) {
+        many[at..at + 512].copy_from_slice(&vhd.footer());
+    }
+    many.extend([9; 512]);
+    cases.push(many);
+    // Blocks of 2 GiB, all in one place.
+    vhd.block_size = 1 << 31;
+    vhd.size = 1 << 50;
+    cases.push(image(&vhd, &|_| after_table));
+    for (n, image) in cases.into_iter().enumerate() {
+        assert!(image.len() < 100 << 20);
+        fs_write(&folder, "a.vhd", &image);
+        let (status, peak, time) = measured(common::vdconv().current_dir(folder.path()).args(["a.vhd", "o.vmdk"]));
+        assert_eq!(status.code(), Some(1), "case {n}");
+        assert!(peak < 256 && time.as_secs() < 10, "case {n}: {peak} MiB, {time:?}");
+        assert_eq!(names(folder.path()), ["a.vhd"]);
+    }
+}
+
+#[cfg(unix)]
+fn fs_write(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) {
+    std::fs::write(folder.path().join(name), bytes).unwrap();
 }
 
 #[test]

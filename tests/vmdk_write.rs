@@ -84,6 +84,15 @@ fn r26_and_r21_identifiers_are_fresh_derived_or_given() {
         assert!(different(&one, &other));
     }
     assert!(different(&ids("c.raw", Some("1"), &[]), &ids("d.raw", Some("1"), &[])));
+    // A nil id is none: the content decides.
+    for (name, sectors) in [("e.vhd", 8), ("f.vhd", 7)] {
+        let mut vhd = Vhd::dynamic_of(&pattern(8, |n| n == sectors), 4096);
+        vhd.unique_id = [0; 16];
+        fs::write(folder.path().join(name), vhd.build()).unwrap();
+    }
+    assert!(different(&ids("e.vhd", Some("1"), &[]), &ids("f.vhd", Some("1"), &[])));
+    // What is read differently is another disk.
+    assert!(different(&one, &ids("a.vhd", Some("1"), &["--ignore-bitmaps"])));
     let given = ids("a.vhd", Some("1"), &["--uuid", "00112233-4455-6677-8899-AABBCCDDEEFF", "--cid", "C0FFEE"]);
     assert_eq!((given[0].as_str(), given[3].as_str()), ("00c0ffee", "00112233-4455-6677-8899-aabbccddeeff"));
     for bad in ["x", "-1", "+1", "1.5", "", "4294967296", "9223372036854775808", "18446744073709551616"] {
@@ -178,7 +187,7 @@ fn r20_what_a_kind_cannot_hold_is_refused_with_the_kind_that_can() {
     let folder = scratch();
     let raw = fs::File::create(folder.path().join("a.raw")).unwrap();
     if raw.set_len(2 << 40).is_err() {
-        return println!("skipped: this file system holds no file of 2 TiB");
+        return common::skipped("this file system holds no file of 2 TiB");
     }
     run(folder.path(), ["a.raw", "o.vmdk"])
         .fails(1, &["monolithicSparse holds less than 2 TiB", "hint: -s monolithicFlat"]);

@@ -159,12 +159,10 @@ mod tests {
     fn an_interrupt_turns_away_those_who_wait() {
         let turnstile = Turnstile::new(());
         thread::scope(|scope| {
-            let waiting: Vec<_> = (1..4)
-                .map(|ticket| {
-                    let t = &turnstile;
-                    scope.spawn(move || t.pass(ticket, |_| Ok::<_, ()>(())))
-                })
-                .collect();
+            let pass = |ticket| turnstile.pass(ticket, |()| Ok::<_, ()>(()));
+            let waiting: Vec<_> = (1..4).map(|ticket| scope.spawn(move || pass(ticket))).collect();
+            // Long enough for all three to be asleep in the turnstile: only the break wakes them.
+            thread::sleep(std::time::Duration::from_millis(50));
             turnstile.break_at(0);
             for thread in waiting {
                 assert_eq!(thread.join().unwrap(), Ok(None));

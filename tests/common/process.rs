@@ -29,9 +29,26 @@ pub fn stopped_in_the_middle(command: &mut Command, folder: &Path) -> (Child, Pi
 
 /// Lets a stopped run go on to its end: how it ended, and what it said.
 pub fn end(mut child: Child, pid: Pid) -> (ExitStatus, String) {
-    kill_process(pid, Signal::CONT).unwrap();
+    // One that was killed meanwhile has nothing to go on with.
+    let _ = kill_process(pid, Signal::CONT);
     let status = child.wait().unwrap();
     let mut err = String::new();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     (status, err)
+}
+
+/// Runs a command and samples its peak memory: how it ended, MiB, and the time it took.
+pub fn measured(command: &mut Command) -> (ExitStatus, u64, Duration) {
+    let start = Instant::now();
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let (path, mut peak) = (format!("/proc/{}/status", child.id()), 0u64);
+    loop {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        peak = peak.max(line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0));
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status, peak >> 10, start.elapsed());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -33,6 +33,7 @@ fn file() -> Arc<InputFile> {
 struct Toy {
     file: Arc<InputFile>,
     lost: Vec<u64>,
+    panics_at: Option<u64>,
 }
 
 impl Layer for Toy {
@@ -43,6 +44,7 @@ impl Layer for Toy {
     fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
         let start = from - from % UNIT;
         let end = (start + UNIT).min(limit);
+        assert_ne!(Some(start), self.panics_at, "planted");
         let here = match () {
             _ if self.lost.iter().any(|at| (from..end).contains(at)) => {
                 Here::Lost(Fault::damaged(Path::new("toy"), start, "planted"))
@@ -72,9 +74,13 @@ impl Unpack for Turn {
 }
 
 fn disk(lost: &[u64]) -> Disk {
+    disk_of(lost, None)
+}
+
+fn disk_of(lost: &[u64], panics_at: Option<u64>) -> Disk {
     let file = file();
     let facts = Facts::new("toy", "toy", SIZE);
-    let layer = Toy { file: Arc::clone(&file), lost: lost.to_vec() };
+    let layer = Toy { file: Arc::clone(&file), lost: lost.to_vec(), panics_at };
     Disk::single(Arc::new(layer), facts, vec![file], Arc::new(Ledger::default())).unwrap()
 }
 
@@ -221,14 +227,17 @@ fn the_loss_at_the_lowest_guest_offset_is_the_one_reported() {
 #[test]
 fn r17_a_panic_in_a_worker_hangs_nobody_and_leaves_nothing() {
     for jobs in THREADS {
-        let setup = outputs();
-        let mut writer = Log::new(Order::Ordered);
-        writer.panics_at = Some((2 << 20) + 4 * UNIT);
-        let disk = disk(&[]);
-        let ended = catch_unwind(AssertUnwindSafe(|| go(&disk, &writer, jobs, &setup.outputs)));
-        assert!(ended.is_err());
-        drop(setup.outputs);
-        assert_eq!(std::fs::read_dir(setup.folder.path()).unwrap().count(), 0);
+        // In an encoder, which works beside others, and in a reader, while a ticket is drawn.
+        for (encoder, reader) in [(Some((2 << 20) + 4 * UNIT), None), (None, Some((2 << 20) + 4 * UNIT))] {
+            let setup = outputs();
+            let mut writer = Log::new(Order::Ordered);
+            writer.panics_at = encoder;
+            let disk = disk_of(&[], reader);
+            let ended = catch_unwind(AssertUnwindSafe(|| go(&disk, &writer, jobs, &setup.outputs)));
+            assert!(ended.is_err());
+            drop(setup.outputs);
+            assert_eq!(std::fs::read_dir(setup.folder.path()).unwrap().count(), 0);
+        }
     }
 }
 
@@ -282,4 +291,56 @@ fn a_placer_that_seals_too_early_is_stopped() {
     let fault = go(&disk(&[]), &Early(Log::new(Order::Ordered)), 2, &setup.outputs).unwrap_err();
     assert!(fault.to_string().contains("sealed"));
     assert_eq!(setup.outputs.bytes_written(), 0);
+}
+
+/// A feed that breaks its contract at the third draw.
+struct Broken<'a> {
+    feed: MapFeed,
+    draws: usize,
+    how: &'a (dyn Fn(Drawn) -> Option<Drawn> + Sync),
+}
+
+impl Feed for Broken<'_> {
+    fn next(&mut self) -> Result<Option<Drawn>, Fault> {
+        self.draws += 1;
+        let drawn = self.feed.next()?;
+        Ok(if self.draws == 3 { drawn.and_then(self.how) } else { drawn })
+    }
+
+    fn finish(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_feed_that_leaves_something_out_is_found() {
+    let shorter = |guest: Range<u64>| guest.start..guest.end - 512;
+    let breaks: [&(dyn Fn(Drawn) -> Option<Drawn> + Sync); 4] = [
+        &|_| None,
+        &|drawn| match drawn {
+            Drawn::Gap(guest, verdict) => Some(Drawn::Gap(shorter(guest), verdict)),
+            Drawn::Piece(piece) => Some(Drawn::Piece(Piece { guest: shorter(piece.guest), runs: piece.runs })),
+        },
+        &|drawn| match drawn {
+            Drawn::Piece(mut piece) => {
+                piece.runs.remove(0);
+                Some(Drawn::Piece(piece))
+            }
+            gap => Some(gap),
+        },
+        &|drawn| match drawn {
+            Drawn::Piece(mut piece) => {
+                piece.runs.pop();
+                Some(Drawn::Piece(piece))
+            }
+            gap => Some(gap),
+        },
+    ];
+    for how in breaks {
+        let (disk, setup) = (disk(&[]), outputs());
+        let control = Control { jobs: 2, stop: &AtomicBool::new(false), progress: &|_| () };
+        let mut feed = Broken { feed: MapFeed::new(&disk, UNIT), draws: 0, how };
+        let fault = convert(&disk, &mut feed, &Log::new(Order::Ordered), &setup.outputs, control).unwrap_err();
+        assert!(fault.hint().contains("fault of vdconv itself"), "{fault}");
+    }
 }
