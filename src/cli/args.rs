@@ -57,11 +57,23 @@ impl Command {
             Some("help") if words.len() == 2 => {
                 Plain::try_parse_from(["vdconv", "--help"]).map(|p| Command::Convert(p.convert))
             }
-            Some("info" | "convert" | "help") => Named::try_parse_from(words).map(|named| match named.command {
-                Command::Convert(convert) => Command::Convert(ConvertArgs { named: true, ..convert }),
-                other => other,
-            }),
-            _ => Plain::try_parse_from(words).map(|p| Command::Convert(p.convert)),
+            Some("info" | "convert" | "help") => Named::try_parse_from(words).map(|named| named.command),
+            _ => {
+                // Behind an option a command is a name; who means the command is told. Behind `--` a name is meant.
+                let first_name = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+                let dashes = words.iter().skip(1).any(|word| word == "--");
+                match first_name
+                    .and_then(|word| word.to_str())
+                    .filter(|word| !dashes && ["info", "convert"].contains(word))
+                {
+                    Some(word) => {
+                        let message =
+                            format!("the options of {word} stand behind it (a file called {word} is ./{word})\n");
+                        Err(clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message))
+                    }
+                    None => Plain::try_parse_from(words).map(|p| Command::Convert(p.convert)),
+                }
+            }
         }
     }
 
@@ -76,9 +88,6 @@ impl Command {
 
 #[derive(clap::Args)]
 pub struct ConvertArgs {
-    /// The command was named, so that INPUT may be called like one.
-    #[arg(skip)]
-    pub named: bool,
     /// The image to convert
     pub input: PathBuf,
     /// The image to make

@@ -104,12 +104,6 @@ struct OutputKind {
 impl OutputKind {
     /// By `-O` and `-s`, or by OUTPUT's ending; options that would be without effect are refused.
     fn choose(args: &ConvertArgs) -> Result<OutputKind, Fault> {
-        // An option in front of a command makes the command a name.
-        if !args.named && ["info", "convert"].iter().any(|word| args.input.as_os_str() == *word) {
-            let word = args.input.display();
-            return Err(usage(format!("the options of {word} stand behind it"))
-                .advice(format!("a file called {word} is ./{word}")));
-        }
         no_stream(&args.input, "reading from standard input")?;
         no_stream(&args.output, "writing to standard output")?;
         let format = args.output_format.or_else(|| format::by_output_ending(&args.output)).ok_or_else(|| {

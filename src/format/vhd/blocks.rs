@@ -24,6 +24,8 @@ pub struct Shape {
     pub data_end: u64,
     /// What else lies in the file: whatever overlaps it cannot be right.
     pub taken: Vec<(Range<u64>, &'static str)>,
+    /// What lies in the file and is not read: a block that overlaps it is warned about.
+    pub unread: Vec<(Range<u64>, &'static str)>,
     /// Every stored byte is valid.
     pub ignore_bitmaps: bool,
 }
@@ -118,6 +120,14 @@ impl Blocks {
             }));
         }
         let first_look = self.told.fetch_max(u64::from(block) + 1, Ordering::Relaxed) <= u64::from(block);
+        let over = self.shape.unread.iter().find(|(span, _)| at < span.end && span.start < data + needed);
+        if let Some((_, what)) = over.filter(|_| first_look) {
+            let odd = self
+                .lost(block, "VHD block lies over a structure that is not needed")
+                .found(format!("block {block} at byte {at}"));
+            self.ledger
+                .warn_at(u64::from(block) * self.shape.block_size, odd.against(format!("the {what} lies there")));
+        }
         if first_look && (needed..self.shape.block_size).contains(&stored) {
             let warning =
                 self.lost(block, "the last VHD block is cut behind the disk's end").found(format!("{stored} bytes"));

@@ -168,6 +168,11 @@ impl Footer {
         FIELDS.iter().filter(|(_, a, b)| differ(*a, *b)).map(|(name, ..)| *name).collect()
     }
 
+    /// In how many bytes does this footer differ from others?
+    pub fn bytes_that_differ(&self, other: &[u8; LEN]) -> usize {
+        self.raw.iter().zip(other).filter(|(a, b)| a != b).count()
+    }
+
     /// When the disk was made, as the footer says.
     pub fn created(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(EPOCH_2000 + u64::from(self.time_stamp))

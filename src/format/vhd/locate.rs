@@ -19,6 +19,10 @@ const SEARCH: u64 = 1 << 20;
 const SHORT_LEN: usize = 511;
 /// Dynamic footers behind which something was appended that are held against the table: each costs a look through it.
 const MOST_CANDIDATES: usize = 8;
+/// Where every writer puts the dynamic header.
+const USUAL_HEADER: u64 = 512;
+/// Bytes in which a damaged footer may differ from its copy; one that differs in more is another disk's.
+const MOST_DAMAGED: usize = 12;
 /// Bytes of the block allocation table that are looked at in one read.
 const TABLE_READ: u64 = 1 << 20;
 
@@ -64,12 +68,25 @@ pub fn locate(file: &InputFile, asked_for: bool) -> Result<Option<Located>, Faul
 enum Candidate {
     /// Cookie, checksum, version and type are right.
     Sound(Footer),
-    /// They claim to be a footer, and are not right. With a fixed disk's type and its own place as the size: true.
-    Unsound(Fault, bool),
+    /// They claim to be a footer, and are not right.
+    Unsound(Fault, Box<[u8; footer::LEN]>),
     /// XenServer says that the disk must not be used.
     Disabled(Fault),
     /// No footer.
     Nothing,
+}
+
+/// What a place in a file is, by a table of blocks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Behind all blocks: a footer can stand there.
+    End,
+    /// Inside a block that is all there: whatever stands there is the guest's.
+    Guest,
+    /// In front of a block: whatever stands there is old.
+    Old,
+    /// Where a block that the file cuts short should go on.
+    CutBlock,
 }
 
 struct Search<'a> {
@@ -87,7 +104,7 @@ impl Search<'_> {
         }
         match Footer::parse(raw, self.file.name(), at) {
             Ok(footer) => Candidate::Sound(footer),
-            Err(fault) => Candidate::Unsound(fault, footer::looks_fixed_at(raw, at)),
+            Err(fault) => Candidate::Unsound(fault, Box::new(*raw)),
         }
     }
 
@@ -107,6 +124,18 @@ impl Search<'_> {
             let at = len - SHORT_LEN as u64;
             return Ok((at, self.candidate(at, SHORT_LEN)?));
         }
+        // A fixed disk that was cut within its footer.
+        let rest = in_memory(len % SECTOR);
+        if matches!(end, Candidate::Nothing) && rest >= footer::COOKIE.len() {
+            let (at, mut cut) = (len - len % SECTOR, [0; footer::COOKIE.len()]);
+            self.file.read_exact(at, &mut cut)?;
+            if cut == footer::COOKIE {
+                let fault = Fault::damaged(self.name(), at, "the VHD footer is cut short")
+                    .found(format!("{rest} bytes"))
+                    .expected(512);
+                return Ok((at, Candidate::Unsound(fault, Box::new([0; footer::LEN]))));
+            }
+        }
         Ok((at, end))
     }
 
@@ -114,41 +143,56 @@ impl Search<'_> {
         self.file.name()
     }
 
-    /// The copy at the head is sound and a dynamic disk's. Its unique id tells whether a trailing footer belongs to it.
+    /// The copy at the head is sound and a dynamic disk's: its table tells whether what looks like a trailing footer can be one.
     fn with_copy(&self, copy: Footer, end_at: u64, end: Candidate) -> Result<Option<Located>, Fault> {
         let copy_counts = |copy: Footer, data_end: u64, why: Fault| {
             let warning = why.advice("the copy at byte 0 is sound and counts");
             Ok(Some(Located { footer: copy, at: 0, data_end, warnings: vec![warning] }))
         };
+        let missing = || Fault::damaged(self.name(), end_at, "the VHD footer at the end is missing");
         match end {
-            Candidate::Sound(footer) if footer.unique_id == copy.unique_id => {
-                let differences = copy.differences(&footer);
-                let differ = Fault::damaged(self.name(), 0, "the two VHD footers differ").found(differences.join(", "));
-                if !differences.is_empty() && self.header(&footer).is_err() && self.header(&copy).is_ok() {
-                    return copy_counts(copy, end_at, differ);
-                }
-                let warnings =
-                    if differences.is_empty() { vec![] } else { vec![differ.against("the one at the end counts")] };
-                Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings }))
+            Candidate::Sound(footer) if copy.differences(&footer).is_empty() => {
+                Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings: vec![] }))
             }
             Candidate::Sound(footer) => {
-                let why = Fault::damaged(self.name(), end_at, "the footer at the end is another disk's")
-                    .found(footer.unique_id)
-                    .expected(copy.unique_id);
-                copy_counts(copy, self.file.len(), why)
+                let differ = Fault::damaged(self.name(), 0, "the two VHD footers differ")
+                    .found(copy.differences(&footer).join(", "));
+                match self.place(&copy, end_at)? {
+                    Place::Guest | Place::Old => copy_counts(copy, self.file.len(), missing()),
+                    Place::CutBlock => copy_counts(copy, end_at, differ),
+                    // Never the smaller of two sizes, and never another kind than the dynamic header that is there.
+                    Place::End if footer.unique_id == copy.unique_id => {
+                        let alike = footer.disk_type == copy.disk_type && footer.data_offset == copy.data_offset;
+                        if !alike || footer.current_size < copy.current_size {
+                            return copy_counts(copy, end_at, differ);
+                        }
+                        let warnings = vec![differ.against("the one at the end counts")];
+                        Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings }))
+                    }
+                    Place::End if footer.disk_type == DiskType::Fixed => Err(self.ambiguous(differ.at(end_at))),
+                    Place::End => {
+                        let why = Fault::damaged(self.name(), end_at, "the footer at the end is another disk's")
+                            .found(footer.unique_id)
+                            .expected(copy.unique_id);
+                        copy_counts(copy, end_at, why)
+                    }
+                }
             }
-            Candidate::Unsound(fault, true) => Err(self.ambiguous(fault)),
-            Candidate::Unsound(fault, false) => copy_counts(copy, end_at, fault),
-            Candidate::Nothing | Candidate::Disabled(_) => match self.appended()? {
+            Candidate::Unsound(fault, raw) => match self.place(&copy, end_at)? {
+                Place::Guest | Place::Old => copy_counts(copy, self.file.len(), missing()),
+                Place::End | Place::CutBlock => {
+                    let bytes_differ = copy.bytes_that_differ(&raw);
+                    if footer::looks_fixed_at(&raw, end_at) || bytes_differ > MOST_DAMAGED {
+                        return Err(self.ambiguous(fault));
+                    }
+                    copy_counts(copy, end_at, fault)
+                }
+            },
+            Candidate::Nothing | Candidate::Disabled(_) => match self.appended(Some(&copy))? {
                 // A fixed footer at its own size: the copy is what the guest begins with.
                 Some(found) if found.footer.disk_type == DiskType::Fixed => Ok(Some(found)),
-                Some(found) if found.footer.unique_id == copy.unique_id => {
-                    copy_counts(copy, found.data_end, self.behind(found.data_end))
-                }
-                _ => {
-                    let why = Fault::damaged(self.name(), end_at, "the VHD footer at the end is missing");
-                    copy_counts(copy, self.file.len(), why)
-                }
+                Some(found) => copy_counts(copy, found.data_end, self.behind(found.data_end)),
+                None => copy_counts(copy, self.file.len(), missing()),
             },
         }
     }
@@ -181,16 +225,70 @@ impl Search<'_> {
                 }
                 Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings: vec![warning] }))
             }
-            Candidate::Unsound(fault, _) => match self.appended()? {
+            Candidate::Unsound(fault, raw) if footer::looks_fixed_at(&raw, end_at) => Err(or_raw(fault)),
+            Candidate::Unsound(fault, _) => match self.appended(None)? {
                 Some(found) => Ok(Some(found)),
                 None => Err(or_raw(fault)),
             },
-            Candidate::Nothing | Candidate::Disabled(_) => match (self.appended()?, head_fault) {
+            Candidate::Nothing | Candidate::Disabled(_) => match (self.appended(None)?, head_fault) {
                 (Some(found), _) => Ok(Some(found)),
                 (None, Some(fault)) => Err(or_raw(fault)),
+                // A dynamic header in its usual place is no accident: both footers are lost.
+                (None, None) if header::read(self.file, USUAL_HEADER, self.file.len()).is_ok() => {
+                    let what = "a VHD that lost both its footers: its dynamic header is there";
+                    Err(or_raw(Fault::damaged(self.name(), USUAL_HEADER, what)))
+                }
                 (None, None) => Ok(None),
             },
         }
+    }
+
+    /// What the place `at` is, by the blocks of the disk whose footer this is.
+    fn place(&self, footer: &Footer, at: u64) -> Result<Place, Fault> {
+        let Ok(header) = self.header(footer) else { return Ok(Place::End) };
+        let blocks = footer.current_size.div_ceil(header.block_size.into());
+        let whole = header::bitmap_len(header.block_size) + u64::from(header.block_size);
+        let mut place = Place::End;
+        self.each_entry(&header, |block, sector| {
+            let start = u64::from(sector) * SECTOR;
+            let end = start + whole;
+            if block < blocks && start <= self.file.len() && at < end {
+                place = match (start <= at, end <= self.file.len()) {
+                    (true, true) => Place::Guest,
+                    (true, false) => Place::CutBlock,
+                    (false, _) if place == Place::End => Place::Old,
+                    (false, _) => place,
+                };
+            }
+            Ok(())
+        })?;
+        Ok(place)
+    }
+
+    /// Calls `each` for every allocated entry of the table, as far as the file has it: block and sector.
+    fn each_entry(
+        &self,
+        header: &DynamicHeader,
+        mut each: impl FnMut(u64, u32) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let table_len = u64::from(header.max_table_entries) * 4;
+        let end = header.table_offset.saturating_add(table_len).min(self.file.len());
+        let (mut from, mut block, mut buffer) = (header.table_offset, 0u64, Vec::new());
+        while from < end {
+            buffer.resize(in_memory((end - from).min(TABLE_READ) / 4 * 4), 0);
+            if buffer.is_empty() {
+                break;
+            }
+            self.file.read_exact(from, &mut buffer)?;
+            for entry in buffer.chunks_exact(4).map(BigEndian::read_u32) {
+                if entry != UNALLOCATED {
+                    each(block, entry)?;
+                }
+                block += 1;
+            }
+            from += buffer.len() as u64;
+        }
+        Ok(())
     }
 
     fn header(&self, footer: &Footer) -> Result<DynamicHeader, Fault> {
@@ -214,43 +312,27 @@ impl Search<'_> {
                 return Ok(Some(none.against(format!("none at byte {}", footer.data_offset))));
             }
         };
-        let doubt = |what: &'static str| Ok(Some(Fault::damaged(self.name(), at, what)));
         let block_size = u64::from(header.block_size);
         let blocks = footer.current_size.div_ceil(block_size);
-        let table_len = u64::from(header.max_table_entries) * 4;
-        let end = header.table_offset.saturating_add(table_len).min(self.file.len());
-        let (mut from, mut block, mut buffer) = (header.table_offset, 0u64, Vec::new());
-        while from < end {
-            buffer.resize(in_memory((end - from).min(TABLE_READ) / 4 * 4), 0);
-            if buffer.is_empty() {
-                break;
+        let mut doubt = None;
+        self.each_entry(&header, |block, sector| {
+            let needed = footer.current_size.saturating_sub(block.saturating_mul(block_size)).min(block_size);
+            let start = u64::from(sector) * SECTOR;
+            if block >= blocks {
+                doubt = Some("dynamic VHD footer whose size is less than the blocks that are there");
+            } else if start <= at && at < start + header::bitmap_len(header.block_size) + needed {
+                doubt = Some("dynamic VHD footer inside a block");
             }
-            self.file.read_exact(from, &mut buffer)?;
-            for entry in buffer.chunks_exact(4).map(BigEndian::read_u32) {
-                let needed = footer.current_size.saturating_sub(block.saturating_mul(block_size)).min(block_size);
-                let start = u64::from(entry) * SECTOR;
-                match entry {
-                    UNALLOCATED => {}
-                    _ if block >= blocks => {
-                        return doubt("dynamic VHD footer whose size is less than the blocks that are there");
-                    }
-                    _ if start <= at && at < start + header::bitmap_len(header.block_size) + needed => {
-                        return doubt("dynamic VHD footer inside a block");
-                    }
-                    _ => {}
-                }
-                block += 1;
-            }
-            from += buffer.len() as u64;
-        }
-        Ok(None)
+            Ok(())
+        })?;
+        Ok(doubt.map(|what| Fault::damaged(self.name(), at, what)))
     }
 
     /// Something was appended behind the footer: looks for one on the file's sectors in its last MiB. One read.
     ///
     /// A VHD stored in a guest's file system must not turn a raw disk into a VHD: a fixed footer counts only at its own size, a dynamic
     /// one only where nothing speaks against it.
-    fn appended(&self) -> Result<Option<Located>, Fault> {
+    fn appended(&self, copy: Option<&Footer>) -> Result<Option<Located>, Fault> {
         let start = self.file.len().saturating_sub(SEARCH).next_multiple_of(SECTOR);
         let mut bytes = vec![0; in_memory(self.file.len().saturating_sub(start))];
         self.file.read_exact(start, &mut bytes)?;
@@ -258,13 +340,32 @@ impl Search<'_> {
         let (sectors, _) = bytes.as_chunks::<{ footer::LEN }>();
         for (index, raw) in sectors.iter().enumerate().rev() {
             let at = start + index as u64 * SECTOR;
-            let Candidate::Sound(footer) = self.judge(raw, at) else { continue };
-            let counts = match footer.disk_type {
-                DiskType::Fixed => footer.current_size == at,
-                _ => {
-                    candidates += 1;
-                    at != 0 && candidates <= MOST_CANDIDATES && self.doubt(&footer, at)?.is_none()
+            let footer = match (self.judge(raw, at), copy) {
+                (Candidate::Sound(footer), _) => footer,
+                (Candidate::Disabled(fault), Some(copy)) if at != 0 && self.place(copy, at)? == Place::End => {
+                    return Err(fault);
                 }
+                _ => continue,
+            };
+            if footer.disk_type == DiskType::Fixed {
+                if footer.current_size == at {
+                    return Ok(Some(Located { footer, at, data_end: at, warnings: vec![self.behind(at)] }));
+                }
+                continue;
+            }
+            candidates += 1;
+            if at == 0 || candidates > MOST_CANDIDATES {
+                continue;
+            }
+            let counts = match copy {
+                // The disk's own footer inside a block is no guest's: the block was cut, and something appended.
+                Some(copy) if copy.differences(&footer).is_empty() => self.place(copy, at)? != Place::Old,
+                Some(copy) => match self.place(copy, at)? {
+                    Place::Guest | Place::Old => false,
+                    Place::End => footer.unique_id == copy.unique_id,
+                    Place::CutBlock => true,
+                },
+                None => self.asked_for || self.doubt(&footer, at)?.is_none(),
             };
             if counts {
                 return Ok(Some(Located { footer, at, data_end: at, warnings: vec![self.behind(at)] }));

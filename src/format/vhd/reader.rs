@@ -148,16 +148,17 @@ impl Vhd<'_> {
                 self.header_fault(header::at::TABLE_OFFSET, "VHD block allocation table overlaps another structure");
             return Err(fault.found(format!("byte {table}")).against(format!("the {what} lies there")));
         }
-        // Entries that the disk does not need are still part of the table, unless there cannot be that many.
+        taken.push((table..needed_end, "block allocation table"));
+        // What the disk does not need is nothing to lose: a block that lies there is odd, and read.
         let table_end = end_of(header.max_table_entries).unwrap_or(needed_end);
-        taken.push((table..table_end, "block allocation table"));
+        let mut unread = vec![(needed_end..table_end, "unneeded part of the block allocation table")];
         let batmap = tapdisk::look(&file, &self.located.footer, table_end, data_end)?;
-        taken.extend(batmap.into_iter().map(|span| (span, "batmap")));
+        unread.extend(batmap.into_iter().map(|span| (span, "batmap")));
         let bitmap_len = header::bitmap_len(header.block_size);
         let bat =
             BlockAllocationTable::new(Arc::clone(&file), Arc::clone(&ledger), table, entries, bitmap_len + block_size);
         let ignore_bitmaps = self.opening.options.ignore_bitmaps;
-        let shape = Shape { size, block_size, bitmap_len, data_end, taken, ignore_bitmaps };
+        let shape = Shape { size, block_size, bitmap_len, data_end, taken, unread, ignore_bitmaps };
         let layer = Blocks::new(Arc::clone(&file), Arc::clone(&ledger), shape, bat);
         Disk::single(Arc::new(layer), self.facts("dynamic", size, Some(block_size)), vec![file], ledger)
     }
