@@ -22,13 +22,14 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec![], "INPUT"),
         (vec!["a.vhd", "b.vhd", "o.vmdk"], "unexpected argument 'o.vmdk'"),
         (vec!["-q", "info", "in.vhd"], "the options of info stand behind it"),
+        (vec!["-q", "info", "a.vhd", "b.vhd"], "the options of info stand behind it"),
         (vec!["in.vhd"], "OUTPUT"),
         (vec!["info"], "IMAGE"),
         (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
         (vec!["in.vhd", "o.vmdk", "--salvage"], "--salvage"),
         (vec!["in.vhd", "o.vmdk", "-O", "qcow2"], "known here: vmdk, raw"),
         (vec!["in.vhd", "o.vmdk", "-O", "vhd"], "known here: vmdk, raw"),
-        (vec!["in.vhd", "o.vmdk", "-f", "vmdk"], "known here: vhd, raw"),
+        (vec!["in.vhd", "o.vmdk", "-f", "vdi"], "known here: vhd, vmdk, raw"),
         (vec!["in.vhd", "o.vmdk", "-s", "streamOptimized"], "monolithicSparse, monolithicFlat"),
         (vec!["in.vhd", "o.vmdk", "--adapter", "sata"], "pvscsi"),
         (vec!["in.vhd", "o.vmdk", "--uuid", "xyz"], "--uuid"),
@@ -86,7 +87,8 @@ fn convert_by_name_serves_an_input_that_is_called_like_a_command() {
     fs::rename(folder.path().join("in.vhd"), folder.path().join("info")).unwrap();
     run(folder.path(), ["convert", "info", "o.vmdk"]).succeeds();
     run(folder.path(), ["./info", "p.vmdk"]).succeeds();
-    assert_eq!(names(folder.path()), ["info", "o.vmdk", "p.vmdk"]);
+    run(folder.path(), ["-q", "--", "info", "q.vmdk"]).succeeds();
+    assert_eq!(names(folder.path()), ["info", "o.vmdk", "p.vmdk", "q.vmdk"]);
 }
 
 #[test]
@@ -151,17 +153,17 @@ fn what_is_no_disk_is_refused_by_name_with_what_to_do() {
     let mut cd = vec![0xFF; 2352];
     (cd[0], cd[11]) = (0, 0);
     let padded = |magic: &[u8]| [magic, &[0x11; 600], &[0; 600]].concat();
-    let descriptor = b"# Disk DescriptorFile\nversion=1\nCID=1\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"x\" 0\n";
+    let descriptor = b"# Disk DescriptorFile\nversion=1\nCID=1\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"none\" 0\n";
     for (content, words) in [
         (padded(b"QFI\xFB\0\0\0\x03"), "qcow"),
         (padded(b"QED\0"), "QED"),
         (vdi, "VDI"),
         (padded(b"vhdxfile"), "VHDX"),
         (padded(b"KDMV\x01\0\0\0"), "VMDK"),
-        (padded(b"COWD\x01\0\0\0"), "VMDK"),
-        (padded(b"\xBE\xBA\xFE\xCA\0\0\0\0"), "VMDK"),
-        (descriptor.to_vec(), "VMDK"),
-        ([b"\xEF\xBB\xBF".as_slice(), descriptor].concat(), "VMDK"),
+        (padded(b"COWD\x01\0\0\0"), "ESXi"),
+        (padded(b"\xBE\xBA\xFE\xCA\0\0\0\0"), "ESXi"),
+        (descriptor.to_vec(), "an extent is not there"),
+        ([b"\xEF\xBB\xBF".as_slice(), descriptor].concat(), "an extent is not there"),
         (padded(b"\x1F\x8B\x08\0"), "gzip"),
         (padded(b"\xFD7zXZ\0"), "xz"),
         (padded(b"\x28\xB5\x2F\xFD"), "zstd"),

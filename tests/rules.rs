@@ -64,8 +64,8 @@ fn subject(format: &str) -> Subject {
             outputs: vec![],
         },
         "vmdk" => Subject {
-            inputs: vec![],
-            large: None,
+            inputs: vec![("sparse.vmdk", vmdk::Sparse::of(&guest()).build())],
+            large: Some(("large.vmdk", vmdk::Sparse::of(&large()).build())),
             outputs: vec![
                 ("o.vmdk", vec![], vec!["o.vmdk"]),
                 ("o.vmdk", vec!["-s", "monolithicFlat"], vec!["o-flat.vmdk", "o.vmdk"]),
@@ -155,6 +155,22 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             run(folder, ["info", name]).succeeds();
             assert!(fs::read(folder.join(name)).unwrap() == image && time() == before);
         }),
+        (2, "vmdk") => {
+            let folder = scratch();
+            fs::create_dir(folder.path().join("in")).unwrap();
+            fs::write(folder.path().join("secret"), guest()).unwrap();
+            let secret = folder.path().join("secret");
+            for name in ["../secret", secret.to_str().unwrap(), "C:\\secret", "\\\\host\\secret", "/dev/zero", ""] {
+                let text = vmdk::descriptor("monolithicFlat", 1, None, &format!("RW 40 FLAT \"{name}\" 0"));
+                fs::write(folder.path().join("in/a.vmdk"), text).unwrap();
+                run(folder.path(), ["in/a.vmdk", "o.raw"]).fails(1, &["in/a.vmdk: "]);
+                let text = vmdk::descriptor("custom", 1, Some((2, name)), "RW 40 ZERO");
+                fs::write(folder.path().join("in/a.vmdk"), text).unwrap();
+                run(folder.path(), ["in/a.vmdk", "o.raw"]).fails(1, &["in/a.vmdk: "]);
+            }
+            assert_eq!(names(folder.path()), ["in", "secret"]);
+            Held
+        }
         (2, _) => Not("names no other file"),
         (3, _) => subject.each_input(|folder, name, _| {
             let start = Instant::now();
@@ -223,8 +239,73 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             Held
         }
         (5..=8 | 10, "raw") => no_structure,
-        (5..=8 | 10, "vmdk") => NOT_READ,
-        (9, _) => Not("this version reads no chains"),
+        (5 | 7 | 8 | 10, "vmdk") => {
+            let image = vmdk::Sparse::of(&pattern(300, |_| false));
+            let (a, b) = (image.entry_at(image.rgd(), 1), image.entry_at(image.gd(), 1));
+            let file = image.build();
+            let damaged = |change: &dyn Fn(&mut Vec<u8>), texts: &[&str]| {
+                let folder = scratch();
+                let mut file = file.clone();
+                change(&mut file);
+                fs::write(folder.path().join("a.vmdk"), file).unwrap();
+                run(folder.path(), ["a.vmdk", "o.raw"]).fails(1, &["a.vmdk: at byte "]).fails(1, texts);
+                assert_eq!(names(folder.path()), ["a.vmdk"]);
+            };
+            let entry = |value: u32| {
+                move |file: &mut Vec<u8>| {
+                    [a, b].iter().for_each(|at| file[*at..at + 4].copy_from_slice(&value.to_le_bytes()))
+                }
+            };
+            let first = image.overhead() as u32;
+            match rule {
+                5 => damaged(&entry(0x00FF_FFFF), &["entry cannot be"]),
+                7 => [50_000usize, 65_536, 70_000, 190_000]
+                    .iter()
+                    .for_each(|cut| damaged(&|file| file.truncate(file.len() - cut), &["VMDK"])),
+                8 => [
+                    (first, "where another grain lies"),
+                    (first + 1, "where another grain lies"),
+                    (1, "cannot be"),
+                    (30, "cannot be"),
+                ]
+                .iter()
+                .for_each(|(value, text)| damaged(&entry(*value), &[text])),
+                _ => {
+                    for (field, len) in [(12, 8), (20, 8), (36, 8), (44, 4)] {
+                        damaged(&|file| file[field..field + len].fill(0xFE), &[]);
+                    }
+                }
+            }
+            Held
+        }
+        (6, "vmdk") => {
+            // Copies, as there are no checksums: one directory, and one table, wiped.
+            let image = vmdk::Sparse::of(&guest());
+            for directory in [image.rgd(), image.gd()] {
+                for at in [directory as usize * 512, image.entry_at(directory, 0)] {
+                    let folder = scratch();
+                    let mut file = image.build();
+                    file[at..at + 512].fill(0);
+                    fs::write(folder.path().join("a.vmdk"), file).unwrap();
+                    run(folder.path(), ["a.vmdk", "o.raw"]).warns(&["a.vmdk: at byte "]);
+                    assert!(written(folder.path(), "o.raw") == guest());
+                }
+            }
+            Held
+        }
+        (9, "vmdk") => {
+            let folder = scratch();
+            let text = |cid, parent, name: &str| vmdk::descriptor("custom", cid, Some((parent, name)), "RW 40 ZERO");
+            for (name, parent, words) in
+                [("a.vmdk", 7, "leads back"), ("none.vmdk", 1, "not there"), ("b.vmdk", 2, "CID 00000007")]
+            {
+                fs::write(folder.path().join("a.vmdk"), text(7, parent, name)).unwrap();
+                fs::write(folder.path().join("b.vmdk"), text(7, 7, "a.vmdk")).unwrap();
+                run(folder.path(), ["a.vmdk", "o.raw"]).fails(1, &["a.vmdk: ", words]);
+            }
+            Held
+        }
+        (9, _) => Not("this version reads no chains of it"),
         (11, _) => Not("no compressed units"),
         (12, _) => {
             for (name, image) in &subject.inputs {
@@ -256,7 +337,14 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             Held
         }
         (13, "raw") => Not("holds no text"),
-        (13, _) => NOT_READ,
+        (13, _) => {
+            let folder = scratch();
+            let text = vmdk::descriptor("custom", 1, None, "RW 40 FLAT \"a\u{1b}[31m\u{202e}b\" 0");
+            fs::write(folder.path().join("a.vmdk"), text).unwrap();
+            let ran = run(folder.path(), ["info", "a.vmdk"]).fails(1, &["a\\u{1b}[31m\\u{202e}b"]);
+            assert!(!ran.err.contains(['\x1b', '\u{202e}']));
+            Held
+        }
         (14, _) => subject.large_output(|folder, args, set| {
             let (child, pid) = stopped_in_the_middle(vdconv().current_dir(folder).args(args), folder);
             let there = names(folder);

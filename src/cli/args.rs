@@ -92,7 +92,7 @@ pub struct ConvertArgs {
     pub input: PathBuf,
     /// The image to make
     pub output: PathBuf,
-    /// What INPUT is (vhd, raw), whatever its content looks like
+    /// What INPUT is (vhd, vmdk, raw), whatever its content looks like
     #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
     pub input_format: Option<&'static Format>,
     /// What OUTPUT becomes (vmdk, raw), whatever its name
@@ -101,7 +101,7 @@ pub struct ConvertArgs {
     /// VMDK: monolithicSparse (default; short: sparse) or monolithicFlat (flat)
     #[arg(short = 's', long, value_name = "S")]
     pub subformat: Option<String>,
-    /// The controller that a VMDK records: ide, buslogic, lsilogic, lsisas1068, pvscsi, legacyESX [default: ide from a VHD, else lsilogic]
+    /// The controller that a VMDK records: ide, buslogic, lsilogic, lsisas1068, pvscsi, legacyESX [default: what the source recorded; ide from a VHD, else lsilogic]
     #[arg(long, value_name = "A")]
     pub adapter: Option<Adapter>,
     /// The image's unique id [default: random, or derived from SOURCE_DATE_EPOCH]
@@ -148,7 +148,7 @@ pub struct InfoArgs {
 /// What commands that only read share.
 #[derive(clap::Args)]
 pub struct ReadArgs {
-    /// What the images are (vhd, raw), whatever their content looks like
+    /// What the images are (vhd, vmdk, raw), whatever their content looks like
     #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
     pub input_format: Option<&'static Format>,
     /// Print one JSON object on stdout

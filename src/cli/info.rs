@@ -81,6 +81,15 @@ fn describe(image: &Path, disk: &Disk) -> String {
     if let Some(uuid) = facts.uuid {
         line("unique id", uuid.to_string());
     }
+    if let Some(cid) = facts.cid {
+        line("content id", format!("{cid:08x}"));
+    }
+    for parent in disk.images().iter().skip(1) {
+        line("parent", parent.display().to_string());
+    }
+    if disk.files().len() > disk.images().len() {
+        line("files", format!("{}", disk.files().len()));
+    }
     if let Some(geometry) = facts.geometry {
         let (bytes, size) = (geometry.bytes(), facts.virtual_size);
         let note = match bytes.cmp(&size) {

@@ -68,9 +68,12 @@ pub struct Wish {
 pub struct Probe<'a> {
     /// The file.
     pub file: &'a InputFile,
-    /// Its first bytes: 4 KiB, or all of it.
+    /// its first 64 KiB, or all of it.
     pub head: &'a [u8],
 }
+
+/// Bytes of a file that are looked at to recognise it: a descriptor may begin with pages of comments.
+const HEAD: usize = 64 << 10;
 
 /// How images are opened.
 #[derive(Default, Clone, Copy)]
@@ -117,18 +120,14 @@ pub fn open(gate: &mut Gate, name: &Path, options: OpenOptions) -> Result<Disk, 
         None => recognise(&file)?,
     };
     let Some(open) = format.open else {
-        return Err(Fault::new(
-            Kind::Unsupported,
-            name,
-            format!("a {}: this version writes them and does not read them", format.title),
-        ));
+        return Err(Fault::new(Kind::Unsupported, name, format!("a {}: this version does not read it", format.title)));
     };
     open(&mut Opening { gate, options, ledger: Arc::default() }, file)
 }
 
 /// The format of a file, by its content; a raw disk, which has none of its own, by its name when nothing else is recognised.
 fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
-    let mut head = vec![0; 4096];
+    let mut head = vec![0; HEAD];
     let got = file.read_up_to(0, &mut head)?;
     head.truncate(got);
     let probe = Probe { file, head: &head };

@@ -1,5 +1,6 @@
 //! An opened disk: its chain of layers and what is known about it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -37,6 +38,8 @@ pub struct Facts {
     pub logical_sector_size: u32,
     /// The image's own identifier.
     pub uuid: Option<Uuid>,
+    /// The content id of a VMDK.
+    pub cid: Option<u32>,
     /// The geometry as recorded.
     pub geometry: Option<Geometry>,
     /// The controller as recorded.
@@ -61,6 +64,7 @@ impl Facts {
             virtual_size,
             logical_sector_size: LOGICAL_SECTOR,
             uuid: None,
+            cid: None,
             geometry: None,
             adapter: None,
             usual_adapter: None,
@@ -80,6 +84,7 @@ pub struct Disk {
     /// Warnings met while opening and later.
     pub ledger: Arc<Ledger>,
     files: Vec<Arc<InputFile>>,
+    images: Vec<PathBuf>,
 }
 
 impl Disk {
@@ -97,7 +102,22 @@ impl Disk {
         if layer.guest_len() != facts.virtual_size {
             return Err(Fault::bug("the map is not as long as the disk"));
         }
-        Ok(Disk { chain: Chain::single(layer), facts, files, ledger })
+        Ok(Disk { chain: Chain::single(layer), facts, files, ledger, images: vec![file] })
+    }
+
+    /// This image on top of `parent`, which becomes a part of it.
+    pub fn over(layer: Arc<dyn Layer>, facts: Facts, files: Vec<Arc<InputFile>>, parent: Disk) -> Result<Disk, Fault> {
+        let Disk { chain, files: more, images, ledger, .. } = parent;
+        let mut disk = Disk::single(Arc::clone(&layer), facts, files, ledger)?;
+        disk.chain = Chain::over(layer, chain);
+        disk.files.extend(more);
+        disk.images.extend(images);
+        Ok(disk)
+    }
+
+    /// The images of the chain, the youngest first, by the names they were opened by.
+    pub fn images(&self) -> &[PathBuf] {
+        &self.images
     }
 
     /// Every file that the disk is read from; the first is what the user named.

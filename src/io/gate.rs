@@ -53,7 +53,14 @@ impl Gate {
         let looks = Looks::at(&mut file).map_err(cannot_open)?.map_err(|kind| no_file(name, kind))?;
         let real = std::fs::canonicalize(name).map_err(cannot_open)?;
         let folder = real.parent().unwrap_or(Path::new("/")).to_path_buf();
-        Ok(self.opened_as(InputFile::new(id, name, folder, Bytes::File(file), looks)))
+        // Names beside the image are shown as the image was typed, unless a link led elsewhere.
+        let typed = name.parent().unwrap_or(Path::new(""));
+        let here = if typed.as_os_str().is_empty() { Path::new(".") } else { typed };
+        let shown = match std::fs::canonicalize(here) {
+            Ok(real) if real == folder => typed.to_path_buf(),
+            _ => folder.clone(),
+        };
+        Ok(self.opened_as(InputFile::new(id, name, folder, shown, Bytes::File(file), looks)))
     }
 
     /// Opens a file that `image` names: beneath the image's folder, whatever links are met on the way. `sub/../a` stays inside and is
@@ -62,7 +69,7 @@ impl Gate {
         let inside = beneath(name).map_err(|why| {
             Fault::new(Kind::Outside, image.name(), why).found(name.display()).advice("put the file beside the image")
         })?;
-        let path = image.folder().join(&inside);
+        let (path, shown) = (image.folder().join(&inside), image.shown_folder().join(&inside));
         let id = self.next_id(&path)?;
         if let Some(bytes) = self.overlay.get(&path) {
             return Ok(self.opened_as(InputFile::in_memory(id, &path, Arc::clone(bytes))));
@@ -73,16 +80,16 @@ impl Gate {
                 Fault::new(Kind::Outside, image.name(), "a name in the image leads out of its folder")
                     .found(name.display())
             }
-            _ => Fault::io(&path, "cannot open", error),
+            _ => Fault::io(&shown, "cannot open", error),
         };
         let folder = self.folder(image.folder()).map_err(cannot_open)?;
         let mut file = sys::open_beneath(&folder, &inside).map_err(cannot_open)?;
-        let looks = Looks::at(&mut file).map_err(cannot_open)?.map_err(|kind| no_file(&path, kind))?;
+        let looks = Looks::at(&mut file).map_err(cannot_open)?.map_err(|kind| no_file(&shown, kind))?;
         self.handles.keep(&path, file);
         let handles = Arc::clone(&self.handles);
         let bytes = Bytes::Reopened(Reopened { handles, folder, name: inside, path: path.clone(), looks });
-        let beside = path.parent().unwrap_or(image.folder()).to_path_buf();
-        Ok(self.opened_as(InputFile::new(id, &path, beside, bytes, looks)))
+        let beside = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();
+        Ok(self.opened_as(InputFile::new(id, &shown, beside(&path), beside(&shown), bytes, looks)))
     }
 
     /// The files opened so far.

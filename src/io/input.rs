@@ -74,21 +74,29 @@ pub struct InputFile {
     id: FileId,
     name: PathBuf,
     folder: PathBuf,
+    shown: PathBuf,
     bytes: Bytes,
     looks: Looks,
     read: AtomicU64,
 }
 
 impl InputFile {
-    pub(super) fn new(id: FileId, name: &Path, folder: PathBuf, bytes: Bytes, looks: Looks) -> InputFile {
-        InputFile { id, name: name.to_path_buf(), folder, bytes, looks, read: AtomicU64::new(0) }
+    pub(super) fn new(
+        id: FileId,
+        name: &Path,
+        folder: PathBuf,
+        shown: PathBuf,
+        bytes: Bytes,
+        looks: Looks,
+    ) -> InputFile {
+        InputFile { id, name: name.to_path_buf(), folder, shown, bytes, looks, read: AtomicU64::new(0) }
     }
 
     pub(super) fn in_memory(id: FileId, name: &Path, bytes: Arc<[u8]>) -> InputFile {
         let len = bytes.len() as u64;
         let looks = Looks { kind: FileKind::Regular, len, allocated: len, modified: None };
         let folder = name.parent().unwrap_or(Path::new("")).to_path_buf();
-        InputFile::new(id, name, folder, Bytes::Memory(bytes), looks)
+        InputFile::new(id, name, folder.clone(), folder, Bytes::Memory(bytes), looks)
     }
 
     /// Its number.
@@ -104,6 +112,11 @@ impl InputFile {
     /// The folder that it lies in, links followed: what it names is looked for there.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The same folder as the user knows it, for messages.
+    pub fn shown_folder(&self) -> &Path {
+        &self.shown
     }
 
     /// Its length in bytes when it was opened.

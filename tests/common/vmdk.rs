@@ -114,3 +114,124 @@ fn read_flat(path: &Path, file: &[u8]) -> Vmdk {
     assert_eq!(keys["createType"], "monolithicFlat");
     Vmdk { guest, descriptor, keys, grains: Vec::new() }
 }
+
+/// A hosted sparse VMDK to be, built by the specification.
+#[derive(Clone)]
+pub struct Sparse {
+    /// Sectors of the disk.
+    pub capacity: u64,
+    pub version: u32,
+    pub flags: u32,
+    /// Sectors in a grain.
+    pub grain: u64,
+    /// Entries in a table.
+    pub gtes: u64,
+    /// The embedded descriptor; empty: none.
+    pub descriptor: String,
+    /// Grains: `None` absent, `Some(empty)` entry 1, else data (padded with zeroes to the grain).
+    pub grains: Vec<Option<Vec<u8>>>,
+}
+
+impl Sparse {
+    /// A monolithicSparse disk of `guest`: all-zero grains are absent.
+    pub fn of(guest: &[u8]) -> Sparse {
+        let capacity = guest.len() as u64 / 512;
+        let grains = guest.chunks(65_536).map(|g| g.iter().any(|b| *b != 0).then(|| g.to_vec())).collect();
+        let descriptor = descriptor(
+            "monolithicSparse",
+            0x1234_5678,
+            None,
+            &format!("RW {capacity} SPARSE \"named-otherwise.vmdk\""),
+        );
+        Sparse { capacity, version: 1, flags: 3, grain: 128, gtes: 512, descriptor, grains }
+    }
+
+    pub fn tables(&self) -> u64 {
+        self.capacity.div_ceil(self.grain).div_ceil(self.gtes)
+    }
+
+    fn gd_sectors(&self) -> u64 {
+        (self.tables() * 4).div_ceil(512)
+    }
+
+    fn gt_sectors(&self) -> u64 {
+        self.gtes * 4 / 512
+    }
+
+    fn descriptor_sectors(&self) -> u64 {
+        if self.descriptor.is_empty() { 0 } else { 20 }
+    }
+
+    /// Sector of the redundant directory.
+    pub fn rgd(&self) -> u64 {
+        1 + self.descriptor_sectors()
+    }
+
+    /// Sector of the directory.
+    pub fn gd(&self) -> u64 {
+        self.rgd() + self.gd_sectors() + self.tables() * self.gt_sectors()
+    }
+
+    /// Sector of the first grain.
+    pub fn overhead(&self) -> u64 {
+        (self.gd() + self.gd_sectors() + self.tables() * self.gt_sectors()).next_multiple_of(self.grain)
+    }
+
+    /// Byte of a grain's entry in the table of the directory at sector `directory`.
+    pub fn entry_at(&self, directory: u64, grain: u64) -> usize {
+        let table = directory + self.gd_sectors() + grain / self.gtes * self.gt_sectors();
+        (table * 512 + grain % self.gtes * 4) as usize
+    }
+
+    /// The whole file.
+    pub fn build(&self) -> Vec<u8> {
+        let mut file = vec![0; self.overhead() as usize * 512];
+        let put = |file: &mut Vec<u8>, at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+        put(&mut file, 0, b"KDMV");
+        put(&mut file, 4, &self.version.to_le_bytes());
+        put(&mut file, 8, &self.flags.to_le_bytes());
+        put(&mut file, 12, &self.capacity.to_le_bytes());
+        put(&mut file, 20, &self.grain.to_le_bytes());
+        let described = u64::from(!self.descriptor.is_empty());
+        put(&mut file, 28, &described.to_le_bytes());
+        put(&mut file, 36, &self.descriptor_sectors().to_le_bytes());
+        put(&mut file, 44, &(self.gtes as u32).to_le_bytes());
+        put(&mut file, 48, &self.rgd().to_le_bytes());
+        put(&mut file, 56, &self.gd().to_le_bytes());
+        put(&mut file, 64, &self.overhead().to_le_bytes());
+        put(&mut file, 73, b"\n \r\n");
+        put(&mut file, 512, self.descriptor.as_bytes());
+        for directory in [self.rgd(), self.gd()] {
+            for table in 0..self.tables() {
+                let sector = (directory + self.gd_sectors() + table * self.gt_sectors()) as u32;
+                put(&mut file, (directory * 512 + table * 4) as usize, &sector.to_le_bytes());
+            }
+        }
+        for (number, grain) in self.grains.iter().enumerate() {
+            let Some(data) = grain else { continue };
+            let mut entry = 1u32;
+            if !data.is_empty() {
+                entry = (file.len() / 512) as u32;
+                file.extend(data);
+                file.resize(entry as usize * 512 + self.grain as usize * 512, 0);
+            }
+            for directory in [self.rgd(), self.gd()] {
+                put(&mut file, self.entry_at(directory, number as u64), &entry.to_le_bytes());
+            }
+        }
+        file
+    }
+}
+
+/// A descriptor by the specification; `parent`: its content id and name.
+pub fn descriptor(create_type: &str, cid: u32, parent: Option<(u32, &str)>, extents: &str) -> String {
+    let (parent_cid, hint) = match parent {
+        Some((cid, name)) => (cid, format!("parentFileNameHint=\"{name}\"\n")),
+        None => (u32::MAX, String::new()),
+    };
+    format!(
+        "# Disk DescriptorFile\nversion=1\nCID={cid:08x}\nparentCID={parent_cid:08x}\ncreateType=\"{create_type}\"\n{hint}\n\
+         # Extent description\n{extents}\n\n# The Disk Data Base\n#DDB\n\nddb.adapterType = \"lsilogic\"\n\
+         ddb.geometry.cylinders = \"1\"\nddb.geometry.heads = \"64\"\nddb.geometry.sectors = \"32\"\nddb.virtualHWVersion = \"4\"\n"
+    )
+}

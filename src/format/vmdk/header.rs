@@ -2,6 +2,8 @@
 //!
 //! Source: VMware "Virtual Disk Format 5.0", section "Hosted Sparse Extent Header".
 //!
+//! Read: versions 1 to 3, any legal grain and table size, bounds looked at before anything is sized by them.
+//!
 //! | offset | bytes | field              | writing                                                    |
 //! |-------:|------:|--------------------|------------------------------------------------------------|
 //! |      0 |     4 | magicNumber        | `KDMV`                                                     |
@@ -19,9 +21,13 @@
 //! |     73 |     4 | newline characters | `\n`, blank, `\r`, `\n`: damaged by a transfer as text     |
 //! |     77 |     2 | compressAlgorithm  | 0                                                          |
 
+use std::path::Path;
+
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::layout::Layout;
+use crate::fault::{Fault, Kind};
+use crate::image::SECTOR;
 
 /// Length of the header in bytes.
 pub const LEN: usize = 512;
@@ -31,6 +37,17 @@ pub const MAGIC: [u8; 4] = *b"KDMV";
 const VERSION: u32 = 1;
 const FLAG_NEWLINES: u32 = 1 << 0;
 const FLAG_REDUNDANT: u32 = 1 << 1;
+const FLAG_ZEROED_GRAINS: u32 = 1 << 2;
+const FLAG_COMPRESSED: u32 = 1 << 16;
+const FLAG_MARKERS: u32 = 1 << 17;
+/// Flags that a reader must know.
+const FLAGS_INCOMPATIBLE: u32 = 0xFFFF_0000;
+/// An offset that is not there.
+const NONE: u64 = u64::MAX;
+/// The last version that is read.
+const MAX_VERSION: u32 = 3;
+/// The largest grain that is read, in sectors: 1 GiB.
+const MAX_GRAIN_SECTORS: u64 = 1 << 21;
 const NEWLINES: [u8; 4] = *b"\n \r\n";
 
 /// Field offsets, in the order of the table above.
@@ -46,7 +63,111 @@ mod at {
     pub const RGD_OFFSET: usize = 48;
     pub const GD_OFFSET: usize = 56;
     pub const OVERHEAD: usize = 64;
+    pub const UNCLEAN_SHUTDOWN: usize = 72;
     pub const NEWLINES: usize = 73;
+    pub const COMPRESS_ALGORITHM: usize = 77;
+}
+
+/// A header whose magic, version, flags and sizes are right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SparseHeader {
+    /// Sectors of the extent.
+    pub capacity: u64,
+    /// Sectors in a grain.
+    pub grain_sectors: u64,
+    /// Sector of the embedded descriptor; 0: none.
+    pub descriptor_offset: u64,
+    /// Sectors set aside for it.
+    pub descriptor_sectors: u64,
+    /// Entries in a grain table.
+    pub gtes_per_gt: u32,
+    /// Sector of the redundant grain directory, where it is in use.
+    pub rgd_offset: Option<u64>,
+    /// Sector of the grain directory; none: it stands in a footer.
+    pub gd_offset: Option<u64>,
+    /// Sectors in front of the first grain.
+    pub overhead: u64,
+    /// Entries of 1 mean zero.
+    pub zeroed_grains: bool,
+    /// Grains are compressed, or stand behind markers.
+    pub compressed: bool,
+    /// The writer did not come to its end.
+    pub unclean_shutdown: bool,
+}
+
+impl SparseHeader {
+    /// Parses and verifies; the header is at byte 0 of `file`.
+    pub fn parse(raw: &[u8; LEN], file: &Path) -> Result<SparseHeader, Fault> {
+        let u32_at = |at: usize| raw.get(at..).map(LittleEndian::read_u32).unwrap_or_default();
+        let u64_at = |at: usize| raw.get(at..).map(LittleEndian::read_u64).unwrap_or_default();
+        let fault = |kind, at: usize, what: &'static str| Fault::new(kind, file, what).at(at as u64);
+        if raw[..4] != MAGIC {
+            return Err(fault(Kind::Damaged, at::MAGIC, "VMDK sparse extent magic")
+                .found(raw[..4].escape_ascii())
+                .expected("KDMV"));
+        }
+        let (version, flags) = (u32_at(at::VERSION), u32_at(at::FLAGS));
+        if version == 0 || version > MAX_VERSION {
+            return Err(fault(Kind::Unsupported, at::VERSION, "VMDK sparse extent version")
+                .found(version)
+                .expected("1, 2 or 3"));
+        }
+        if flags & FLAGS_INCOMPATIBLE & !(FLAG_COMPRESSED | FLAG_MARKERS) != 0 {
+            return Err(fault(Kind::Unsupported, at::FLAGS, "VMDK sparse extent flags").found(format!("{flags:#010x}")));
+        }
+        if flags & FLAG_NEWLINES != 0 && raw[at::NEWLINES..at::NEWLINES + 4] != NEWLINES {
+            return Err(fault(Kind::Damaged, at::NEWLINES, "the file was changed by a transfer as text")
+                .found(raw[at::NEWLINES..at::NEWLINES + 4].escape_ascii())
+                .expected(NEWLINES.escape_ascii())
+                .advice("transfer it again, as binary"));
+        }
+        let (capacity, grain_sectors) = (u64_at(at::CAPACITY), u64_at(at::GRAIN_SIZE));
+        if !grain_sectors.is_power_of_two() || grain_sectors > MAX_GRAIN_SECTORS {
+            return Err(fault(Kind::Damaged, at::GRAIN_SIZE, "VMDK grain size")
+                .found(format!("{grain_sectors} sectors"))
+                .expected(format!("a power of two up to {MAX_GRAIN_SECTORS}")));
+        }
+        let gtes_per_gt = u32_at(at::GTES_PER_GT);
+        if !gtes_per_gt.is_power_of_two() || !(128..=4096).contains(&gtes_per_gt) {
+            return Err(fault(Kind::Damaged, at::GTES_PER_GT, "VMDK grain table entries")
+                .found(gtes_per_gt)
+                .expected("a power of two from 128 to 4096"));
+        }
+        if capacity > i64::MAX as u64 / SECTOR {
+            return Err(
+                fault(Kind::OverLimit, at::CAPACITY, "VMDK extent capacity").found(format!("{capacity} sectors"))
+            );
+        }
+        let there = |offset: u64| (offset != NONE && offset != 0).then_some(offset);
+        Ok(SparseHeader {
+            capacity,
+            grain_sectors,
+            descriptor_offset: u64_at(at::DESCRIPTOR_OFFSET),
+            descriptor_sectors: u64_at(at::DESCRIPTOR_SIZE),
+            gtes_per_gt,
+            rgd_offset: there(u64_at(at::RGD_OFFSET)).filter(|_| flags & FLAG_REDUNDANT != 0),
+            gd_offset: there(u64_at(at::GD_OFFSET)),
+            overhead: u64_at(at::OVERHEAD),
+            zeroed_grains: flags & FLAG_ZEROED_GRAINS != 0 || version >= 2,
+            compressed: flags & (FLAG_COMPRESSED | FLAG_MARKERS) != 0 || raw[at::COMPRESS_ALGORITHM] != 0,
+            unclean_shutdown: raw[at::UNCLEAN_SHUTDOWN] != 0,
+        })
+    }
+
+    /// Grains of the extent.
+    pub fn grains(&self) -> u64 {
+        self.capacity.div_ceil(self.grain_sectors)
+    }
+
+    /// Grain tables of the extent.
+    pub fn tables(&self) -> u64 {
+        self.grains().div_ceil(self.gtes_per_gt.into())
+    }
+
+    /// Sectors of a grain directory.
+    pub fn gd_sectors(&self) -> u64 {
+        (self.tables() * 4).div_ceil(SECTOR)
+    }
 }
 
 /// The header of an extent of this layout.

@@ -1,4 +1,8 @@
-//! VMDK: VMware, VirtualBox, QEMU and many others. Written, not yet read.
+//! VMDK: VMware, VirtualBox, QEMU and many others.
+//!
+//! Read: descriptors of every product, hosted sparse extents with both grain directories, flat, VMFS and ZERO extents, split disks,
+//! snapshots whose parent lies beside them. Refused by name: streamOptimized, ESXi's COWD and seSparse, raw device mappings, vSAN,
+//! encrypted disks.
 //!
 //! ```text
 //! monolithicSparse | header | descriptor | redundant directory, its tables | directory, its tables | grains… |
@@ -10,9 +14,14 @@
 //! (2011), and what the products' own files look like.
 
 mod descriptor;
+mod extent;
+mod extents;
 mod flat;
+mod grain_tables;
 mod header;
 mod layout;
+mod parse;
+mod reader;
 mod sparse;
 
 use super::{Format, Probe, Subformat};
@@ -25,7 +34,7 @@ pub const FORMAT: Format = Format {
     title: "VMDK",
     output_endings: &["vmdk"],
     recognise: |probe| Ok(recognise(probe)),
-    open: None,
+    open: Some(reader::open),
     subformats: &[
         Subformat { name: "monolithicSparse", short: "sparse", writer: sparse::writer },
         Subformat { name: "monolithicFlat", short: "flat", writer: flat::writer },
@@ -41,11 +50,12 @@ fn recognise(probe: &Probe<'_>) -> bool {
     if head.starts_with(&header::MAGIC) || head.starts_with(b"COWD") || head.starts_with(&SESPARSE_MAGIC) {
         return true;
     }
-    let text = String::from_utf8_lossy(head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head)).to_ascii_lowercase();
-    let mut lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
-    let Some(first) = lines.clone().next() else { return false };
-    let extent = |line: &str| ["rw ", "rdonly ", "noaccess "].iter().any(|access| line.starts_with(access));
-    (first.starts_with('#') || first.contains('=')) && lines.any(|line| line.starts_with("createtype") || extent(line))
+    // A text: its first line is a comment or a key, and it names its type or an extent.
+    let text = head.split(|byte| *byte == 0).next().unwrap_or_default();
+    let printable = text.iter().all(|byte| *byte >= 0x20 || matches!(byte, b'\t' | b'\n' | b'\r' | 0x1B));
+    printable
+        && !text.is_empty()
+        && parse::Parsed::parse(text, probe.file.name(), 0).map_or(true, |parsed| parsed.is_one())
 }
 
 /// The capacity in sectors, where a VMDK can hold the disk at all.

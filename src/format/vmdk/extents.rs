@@ -1,0 +1,83 @@
+//! The extents of a disk, one behind the other, as one layer.
+
+use std::sync::Arc;
+
+use super::grain_tables::GrainTables;
+use crate::fault::Fault;
+use crate::image::{Here, Layer, Run, Unpack};
+use crate::io::InputFile;
+
+/// How an extent's bytes are kept.
+pub enum Body {
+    /// In a row, from byte `at` of `file`.
+    Flat {
+        /// The file.
+        file: Arc<InputFile>,
+        /// Byte offset of the extent's first byte.
+        at: u64,
+    },
+    /// As grains.
+    Sparse(Box<GrainTables>),
+    /// Zero, whatever a parent holds.
+    Zero,
+    /// Not to be had.
+    Lost(Fault),
+}
+
+/// Extents in order.
+#[derive(Default)]
+pub struct Extents {
+    parts: Vec<(u64, Body)>,
+    len: u64,
+}
+
+impl Extents {
+    /// Length so far, in bytes: where the next extent begins.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Appends an extent of `len` bytes; nothing where it has none.
+    pub fn push(&mut self, len: u64, body: Body) {
+        if len > 0 {
+            self.parts.push((self.len, body));
+            self.len += len;
+        }
+    }
+}
+
+impl Layer for Extents {
+    fn guest_len(&self) -> u64 {
+        self.len
+    }
+
+    fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
+        let next = self.parts.partition_point(|(start, _)| *start <= from);
+        let (start, body) = next
+            .checked_sub(1)
+            .and_then(|n| self.parts.get(n))
+            .ok_or_else(|| Fault::bug("a byte before the first extent"))?;
+        let end = limit.min(self.parts.get(next).map_or(self.len, |(start, _)| *start));
+        let inside = from - start;
+        Ok(match body {
+            Body::Zero => Run::new(from..end, Here::Zero),
+            Body::Lost(fault) => Run::new(from..end, Here::Lost(fault.clone())),
+            Body::Flat { file, at } => match file.len().saturating_sub(at + inside) {
+                0 => {
+                    let short = Fault::damaged(file.name(), file.len(), "VMDK flat extent is cut short");
+                    let needed = at + (self.parts.get(next).map_or(self.len, |(start, _)| *start) - start);
+                    Run::new(from..end, Here::Lost(short.found(format!("{} bytes", file.len())).expected(needed)))
+                }
+                stored => Run::new(from..end.min(from + stored), Here::Plain { file: file.id(), at: at + inside }),
+            },
+            Body::Sparse(tables) => {
+                let (until, here) = tables.run_at(inside, end - start)?;
+                Run::new(from..start + until, here)
+            }
+        })
+    }
+
+    fn unpacker(&self) -> Option<Box<dyn Unpack>> {
+        None
+    }
+}

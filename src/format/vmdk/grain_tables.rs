@@ -1,0 +1,339 @@
+//! The grain directories and tables of a hosted sparse extent, both copies, read by pages.
+//!
+//! Writers keep two directories with a table each. Where they differ, what can be decides, entry by entry, when a table is first read:
+//! an entry that cannot be gives way to one that can; 0 (nothing here yet) gives way to a grain, since a writer that died between its two
+//! updates leaves that; two grains that differ, or two entries that cannot be, are a loss that names both places.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use byteorder::{ByteOrder, LittleEndian};
+
+use super::header::SparseHeader;
+use crate::fault::Fault;
+use crate::image::{Claim, Claims, Here, Ledger, SECTOR};
+use crate::io::{InputFile, in_memory};
+
+/// Tables kept.
+const KEPT: usize = 4;
+/// Entries of a directory that are read at once.
+const DIRECTORY_PAGE: u64 = 1024;
+
+/// The tables of one extent.
+pub struct GrainTables {
+    file: Arc<InputFile>,
+    ledger: Arc<Ledger>,
+    header: SparseHeader,
+    /// Guest byte at which the extent begins, for warnings.
+    guest_start: u64,
+    /// The directories in use, the primary one first: sector.
+    directories: Vec<u64>,
+    /// The first sector that a grain may have.
+    floor: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    tables: VecDeque<(u64, Arc<Vec<Grain>>)>,
+    /// For each directory, the page of entries in hand: number and entries.
+    pages: Vec<Option<(u64, Vec<u32>)>>,
+    claims: Claims,
+    /// Tables whose grains were claimed, with those that overlap others.
+    claimed: HashMap<u64, Vec<usize>>,
+    warned: bool,
+}
+
+/// What the tables say of a grain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grain {
+    /// Not in this image.
+    Absent,
+    /// Zero, whatever a parent holds.
+    Zero,
+    /// Stored at this sector.
+    At(u32),
+    /// Cannot be had: what the copies say, and at which bytes.
+    Lost(Loss),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Loss {
+    what: &'static str,
+    primary: (u64, u32),
+    copy: Option<(u64, u32)>,
+}
+
+impl Loss {
+    fn fault(self, file: &InputFile) -> Fault {
+        let (byte, entry) = self.primary;
+        let fault = Fault::damaged(file.name(), byte, self.what).found(format!("sector {entry}"));
+        match self.copy {
+            Some((byte, entry)) => fault.against(format!("its copy at byte {byte} says sector {entry}")),
+            None => fault,
+        }
+    }
+}
+
+impl GrainTables {
+    /// The tables of `file`, whose extent begins at guest byte `guest_start`. Refused where no directory lies in the file.
+    pub fn open(
+        file: Arc<InputFile>,
+        ledger: Arc<Ledger>,
+        header: SparseHeader,
+        guest_start: u64,
+    ) -> Result<GrainTables, Fault> {
+        let len_sectors = file.len() / SECTOR;
+        let inside = |sector: u64| sector.checked_add(header.gd_sectors()).is_some_and(|end| end <= len_sectors);
+        let all: Vec<u64> = header
+            .gd_offset
+            .into_iter()
+            .chain(header.rgd_offset.filter(|rgd| Some(*rgd) != header.gd_offset))
+            .collect();
+        let directories: Vec<u64> = all.iter().copied().filter(|sector| inside(*sector)).collect();
+        let outside = |sector: u64| {
+            Fault::damaged(file.name(), 56, "VMDK grain directory lies outside the file")
+                .found(format!("sector {sector}, {} sectors", header.gd_sectors()))
+                .against(format!("the file has {len_sectors}"))
+        };
+        match (directories.is_empty(), all.iter().find(|sector| !inside(**sector))) {
+            (true, Some(sector)) => return Err(outside(*sector)),
+            (true, None) => return Err(Fault::damaged(file.name(), 56, "VMDK without a grain directory")),
+            (false, Some(sector)) => ledger.warn(outside(*sector).advice("the other directory is used")),
+            (false, None) => {}
+        }
+        let tables_end = directories.iter().max().map_or(0, |sector| sector + header.gd_sectors());
+        let floor = match (tables_end..=len_sectors).contains(&header.overhead) {
+            true => header.overhead,
+            false => {
+                let odd = Fault::damaged(file.name(), 64, "VMDK overHead").found(format!("sector {}", header.overhead));
+                ledger.warn(odd.expected(format!("sector {tables_end} to {len_sectors}")));
+                tables_end
+            }
+        };
+        let grain = header.grain_sectors * SECTOR;
+        let state = State {
+            tables: VecDeque::new(),
+            pages: directories.iter().map(|_| None).collect(),
+            claims: Claims::new(grain, SECTOR),
+            claimed: HashMap::new(),
+            warned: false,
+        };
+        Ok(GrainTables { file, ledger, header, guest_start, directories, floor, state: Mutex::new(state) })
+    }
+
+    /// What holds the bytes from `from` on, up to `limit` at most, both counted from the extent's start; looks at one table.
+    pub fn run_at(&self, from: u64, limit: u64) -> Result<(u64, Here), Fault> {
+        let grain_len = self.header.grain_sectors * SECTOR;
+        let entries = u64::from(self.header.gtes_per_gt);
+        let number = from / grain_len;
+        let table = self.table(number / entries)?;
+        let first = in_memory(number % entries);
+        let here = table.get(first).copied().ok_or_else(|| Fault::bug("a grain behind its table"))?;
+        let inside = from % grain_len;
+        let rest = table.get(first..).unwrap_or_default();
+        let alike = match here {
+            Grain::Absent | Grain::Zero => rest.iter().take_while(|grain| **grain == here).count(),
+            Grain::At(sector) => {
+                let places = (u64::from(sector)..).step_by(in_memory(self.header.grain_sectors));
+                rest.iter()
+                    .zip(places)
+                    .take_while(|(grain, place)| matches!(grain, Grain::At(s) if u64::from(*s) == *place))
+                    .count()
+            }
+            Grain::Lost(_) => 1,
+        };
+        let end = limit.min((number + alike as u64).saturating_mul(grain_len));
+        Ok(match here {
+            Grain::Absent => (end, Here::Absent),
+            Grain::Zero => (end, Here::Zero),
+            Grain::Lost(loss) => (end, Here::Lost(loss.fault(&self.file))),
+            Grain::At(sector) => {
+                let at = u64::from(sector) * SECTOR + inside;
+                match self.file.len().saturating_sub(at) {
+                    // What the file does not have is lost, from the first missing byte on.
+                    0 => {
+                        let cut = Fault::damaged(self.file.name(), at, "VMDK grain is cut by the end of the file");
+                        let end = end.min((number + 1) * grain_len);
+                        (end, Here::Lost(cut.against(format!("the file has {} bytes", self.file.len()))))
+                    }
+                    stored => (end.min(from + stored), Here::Plain { file: self.file.id(), at }),
+                }
+            }
+        })
+    }
+
+    fn table(&self, number: u64) -> Result<Arc<Vec<Grain>>, Fault> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, table)) = state.tables.iter().find(|(kept, _)| *kept == number) {
+            return Ok(Arc::clone(table));
+        }
+        let table = Arc::new(self.load(&mut state, number)?);
+        state.tables.truncate(KEPT - 1);
+        state.tables.push_front((number, Arc::clone(&table)));
+        Ok(table)
+    }
+
+    /// Byte of a directory's entry.
+    fn gde_byte(&self, directory: u64, table: u64) -> u64 {
+        directory * SECTOR + table * 4
+    }
+
+    fn gde(&self, state: &mut State, copy: usize, directory: u64, table: u64) -> Result<u32, Fault> {
+        let page = table / DIRECTORY_PAGE;
+        let kept = state.pages.get_mut(copy).ok_or_else(|| Fault::bug("a directory without its page"))?;
+        if kept.as_ref().is_none_or(|(number, _)| *number != page) {
+            let first = page * DIRECTORY_PAGE;
+            let count = (self.header.tables() - first).min(DIRECTORY_PAGE);
+            *kept = Some((page, self.entries(self.gde_byte(directory, first), count)?));
+        }
+        let entry = kept.as_ref().and_then(|(_, entries)| entries.get(in_memory(table % DIRECTORY_PAGE)));
+        entry.copied().ok_or_else(|| Fault::bug("a table behind its directory"))
+    }
+
+    fn entries(&self, byte: u64, count: u64) -> Result<Vec<u32>, Fault> {
+        let mut bytes = vec![0; in_memory(count * 4)];
+        self.file.read_exact(byte, &mut bytes)?;
+        Ok(bytes.chunks_exact(4).map(LittleEndian::read_u32).collect())
+    }
+
+    /// Can a table begin at this sector: inside the file, behind header and descriptor, on no directory?
+    fn table_can_be(&self, sector: u32) -> bool {
+        let span = |start: u64, len: u64| start..start.saturating_add(len);
+        let table = span(sector.into(), u64::from(self.header.gtes_per_gt) * 4 / SECTOR);
+        let meets = |other: Range<u64>| table.start < other.end && other.start < table.end;
+        let descriptor = span(self.header.descriptor_offset, self.header.descriptor_sectors);
+        sector != 0
+            && table.end <= self.file.len() / SECTOR
+            && !(self.header.descriptor_offset != 0 && meets(descriptor))
+            && !self.directories.iter().any(|directory| meets(span(*directory, self.header.gd_sectors())))
+    }
+
+    /// What an entry means; `None`: it cannot be.
+    fn meaning(&self, entry: u32) -> Option<Grain> {
+        match entry {
+            0 => Some(Grain::Absent),
+            1 => self.header.zeroed_grains.then_some(Grain::Zero),
+            sector => {
+                let place = u64::from(sector);
+                (place >= self.floor && place * SECTOR < self.file.len()).then_some(Grain::At(sector))
+            }
+        }
+    }
+
+    fn load(&self, state: &mut State, number: u64) -> Result<Vec<Grain>, Fault> {
+        let per_table = u64::from(self.header.gtes_per_gt);
+        let count = (self.header.grains() - number * per_table).min(per_table);
+        let mut gdes = Vec::new();
+        for (copy, directory) in self.directories.iter().enumerate() {
+            gdes.push((self.gde_byte(*directory, number), self.gde(state, copy, *directory, number)?));
+        }
+        let mut copies = Vec::new();
+        for (_, sector) in gdes.iter().filter(|(_, sector)| self.table_can_be(*sector)) {
+            let byte = u64::from(*sector) * SECTOR;
+            if copies.iter().all(|(other, _)| *other != byte) {
+                copies.push((byte, self.entries(byte, count)?));
+            }
+        }
+        let first_guest = self.guest_start + number * per_table * self.header.grain_sectors * SECTOR;
+        if copies.len() < self.directories.len()
+            && !copies.is_empty()
+            && gdes.iter().any(|(_, s)| !self.table_can_be(*s))
+        {
+            let (byte, sector) = gdes.iter().copied().find(|(_, s)| !self.table_can_be(*s)).unwrap_or_default();
+            self.warn(
+                state,
+                first_guest,
+                Fault::damaged(self.file.name(), byte, "VMDK grain directory entry cannot be")
+                    .found(format!("sector {sector}"))
+                    .against("its copy is used"),
+            );
+        }
+        let mut grains = Vec::with_capacity(in_memory(count));
+        match copies.as_slice() {
+            [] => {
+                let primary = gdes.first().copied().unwrap_or_default();
+                let loss = Loss { what: "VMDK grain directory entry cannot be", primary, copy: gdes.get(1).copied() };
+                grains.resize(in_memory(count), Grain::Lost(loss));
+            }
+            [(byte, entries), others @ ..] => {
+                for (index, entry) in entries.iter().enumerate() {
+                    let offset = index as u64 * 4;
+                    let copy = others.first().and_then(|(byte, entries)| Some((byte + offset, *entries.get(index)?)));
+                    let (grain, differ) = self.decide((byte + offset, *entry), copy);
+                    if differ && !matches!(grain, Grain::Lost(_)) {
+                        let (at, other) = copy.unwrap_or_default();
+                        let guest = first_guest + index as u64 * self.header.grain_sectors * SECTOR;
+                        let what = "VMDK grain tables differ from their copies: the entries that can be are used";
+                        self.warn(
+                            state,
+                            guest,
+                            Fault::damaged(self.file.name(), byte + offset, what)
+                                .found(format!("sector {entry}"))
+                                .against(format!("the copy at byte {at} says sector {other}")),
+                        );
+                    }
+                    grains.push(grain);
+                }
+            }
+        }
+        if (number + 1) * per_table >= self.header.grains()
+            && let Some(Grain::At(sector)) = grains.last()
+        {
+            let end = (u64::from(*sector) + self.header.grain_sectors) * SECTOR;
+            let behind = (self.header.grains() * self.header.grain_sectors - self.header.capacity) * SECTOR;
+            if end > self.file.len() && end - behind <= self.file.len() {
+                let what = "the last VMDK grain is cut behind the disk's end";
+                self.warn(state, u64::MAX, Fault::damaged(self.file.name(), self.file.len(), what));
+            }
+        }
+        self.claim(state, number, &mut grains, copies.first().map_or(0, |(byte, _)| *byte));
+        Ok(grains)
+    }
+
+    /// One warning an image; `-v` counts the rest.
+    fn warn(&self, state: &mut State, guest: u64, what: Fault) {
+        if !state.warned {
+            state.warned = true;
+            self.ledger.warn_at(guest, what);
+        }
+        self.ledger.count("VMDK grain table or directory entries read round", 1);
+    }
+
+    /// The grain, and whether the copies differ.
+    fn decide(&self, primary: (u64, u32), copy: Option<(u64, u32)>) -> (Grain, bool) {
+        let loss = |what| Grain::Lost(Loss { what, primary, copy });
+        let one = self.meaning(primary.1);
+        let Some((_, other)) = copy.filter(|(_, other)| *other != primary.1) else {
+            return (one.unwrap_or(loss("VMDK grain table entry cannot be")), false);
+        };
+        let grain = match (one, self.meaning(other)) {
+            (None, None) => loss("VMDK grain table entries cannot be"),
+            (Some(grain), None) | (None, Some(grain)) => grain,
+            (Some(Grain::Absent), Some(grain)) | (Some(grain), Some(Grain::Absent)) => grain,
+            (Some(_), Some(_)) => loss("VMDK grain table entry and its copy differ"),
+        };
+        (grain, true)
+    }
+
+    /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
+    fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
+        if !state.claimed.contains_key(&number) {
+            let places = grains.iter().enumerate().filter_map(|(index, grain)| match grain {
+                Grain::At(sector) => Some((index, u64::from(*sector) * SECTOR)),
+                _ => None,
+            });
+            let overlapping =
+                places.filter(|(_, at)| state.claims.claim(*at) == Claim::Overlaps).map(|(index, _)| index).collect();
+            state.claimed.insert(number, overlapping);
+        }
+        for index in state.claimed.get(&number).into_iter().flatten() {
+            if let Some(grain) = grains.get_mut(*index)
+                && let Grain::At(sector) = *grain
+            {
+                let primary = (table_byte + *index as u64 * 4, sector);
+                *grain = Grain::Lost(Loss { what: "VMDK grain lies where another grain lies", primary, copy: None });
+            }
+        }
+    }
+}

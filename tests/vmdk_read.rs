@@ -1,0 +1,418 @@
+//! VMDKs as products write them and as accidents leave them: right, or refused with file and byte. Tests called `peers_N` are cases in
+//! which other converters are known to fail.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::vmdk::{Sparse, descriptor};
+use common::{Ran, names, pattern, run, scratch};
+use tempfile::TempDir;
+
+/// Five grains and three sectors; the third grain is zero.
+fn guest() -> Vec<u8> {
+    pattern(5 * 128 + 3, |n| (256..384).contains(&n))
+}
+
+/// A folder with these files.
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let folder = scratch();
+    for (name, bytes) in files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
+}
+
+/// Converts `name` to raw; the sources stay as they are, and nothing but the output is made.
+fn to_raw(folder: &Path, name: &str) -> (Ran, Option<Vec<u8>>) {
+    let before = names(folder);
+    let ran = run(folder, [name, "out.raw"]);
+    let out = fs::read(folder.join("out.raw")).ok();
+    let _ = fs::remove_file(folder.join("out.raw"));
+    assert_eq!(names(folder), before);
+    assert_eq!(out.is_some(), ran.status == Some(0), "{}", ran.err);
+    (ran, out)
+}
+
+#[track_caller]
+fn reads(folder: &Path, name: &str, want: &[u8]) {
+    let (ran, out) = to_raw(folder, name);
+    ran.succeeds();
+    assert!(out.unwrap() == want);
+}
+
+#[track_caller]
+fn warns(folder: &Path, name: &str, want: &[u8], texts: &[&str]) {
+    let (ran, out) = to_raw(folder, name);
+    ran.warns(texts);
+    assert!(out.unwrap() == want);
+}
+
+#[track_caller]
+fn refused(folder: &Path, name: &str, texts: &[&str]) {
+    to_raw(folder, name).0.fails(1, texts);
+}
+
+fn set(image: &mut [u8], at: usize, value: u32) {
+    image[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+#[test]
+fn peers_21_a_renamed_file_is_read_itself_whatever_name_its_descriptor_has() {
+    let other = Sparse::of(&pattern(643, |_| true)).build();
+    let f = folder(&[("renamed.vmdk", &Sparse::of(&guest()).build()), ("named-otherwise.vmdk", &other)]);
+    reads(f.path(), "renamed.vmdk", &guest());
+}
+
+#[test]
+fn any_grain_and_table_size_and_every_version_is_read() {
+    for (grain, gtes, version, flags) in
+        [(128u64, 512u64, 1u32, 3u32), (8, 128, 1, 3), (16, 4096, 2, 7), (2048, 512, 3, 3), (1, 256, 1, 1)]
+    {
+        let guest = pattern(5000, |n| n % 500 > 350);
+        let mut image = Sparse::of(&guest);
+        (image.grain, image.gtes, image.version, image.flags) = (grain, gtes, version, flags);
+        image.grains =
+            guest.chunks(grain as usize * 512).map(|g| g.iter().any(|b| *b != 0).then(|| g.to_vec())).collect();
+        let f = folder(&[("a.vmdk", &image.build())]);
+        reads(f.path(), "a.vmdk", &guest);
+    }
+}
+
+#[test]
+fn peers_5_6_and_29_every_extent_counts_whatever_its_kind_and_type() {
+    let (a, b) = (pattern(2048, |_| false), pattern(100, |n| n < 50));
+    let sparse = Sparse::of(&guest()).build();
+    let mut flat = vec![0xEE; 64 * 512];
+    flat.extend(&b);
+    let f = folder(&[("a b=c", &a), ("s.vmdk", &sparse), ("flat", &flat)]);
+    for (create_type, extents) in [
+        (
+            "custom",
+            "RW 2048 FLAT \"a b=c\" 0\nRW 2048 ZERO\nRDONLY 643 SPARSE \"s.vmdk\"\nRW 0 ZERO\nRW 100 FLAT \"flat\" 64\nNOACCESS 5 ZERO",
+        ),
+        (
+            "FullDevice",
+            "rw 2048 vmfs \"a b=c\"\nrw 2048 zero \"ignored\" 0\nrdonly 643 sparse \"s.vmdk\"\nrw 100 flat \"flat\" 64 uuid dev\nrw 5 zero",
+        ),
+    ] {
+        fs::write(f.path().join("d.vmdk"), descriptor(create_type, 1, None, extents)).unwrap();
+        let want = [a.clone(), vec![0; 2048 * 512], guest(), b.clone(), vec![0; 5 * 512]].concat();
+        reads(f.path(), "d.vmdk", &want);
+    }
+    // What may not be read is a loss, not zeroes and not the data.
+    let text = descriptor("custom", 1, None, "RW 643 SPARSE \"s.vmdk\"\nNOACCESS 100 FLAT \"flat\" 64");
+    fs::write(f.path().join("d.vmdk"), text).unwrap();
+    refused(f.path(), "d.vmdk", &["d.vmdk: at byte ", "NOACCESS"]);
+}
+
+#[test]
+fn peers_7_a_flat_extent_that_is_cut_short_is_refused() {
+    let f = folder(&[
+        ("flat", &pattern(2048, |_| false)),
+        ("d.vmdk", descriptor("monolithicFlat", 1, None, "RW 4096 FLAT \"flat\" 0").as_bytes()),
+    ]);
+    refused(f.path(), "d.vmdk", &["flat: at byte 1048576: ", "cut short", "expected 2097152"]);
+}
+
+#[test]
+fn peers_8_a_sparse_file_that_is_cut_is_refused_or_warned_about() {
+    let image = Sparse::of(&guest());
+    let file = image.build();
+    // The last grain holds three sectors of the disk: what is cut behind them is nobody's loss.
+    let f = folder(&[("a.vmdk", &file[..file.len() - 50_000])]);
+    warns(f.path(), "a.vmdk", &guest(), &["cut behind the disk's end"]);
+    for cut in [65_536 - 1024, 65_536, 100_000, file.len() - 512, file.len() - 100] {
+        let f = folder(&[("a.vmdk", &file[..file.len() - cut])]);
+        refused(f.path(), "a.vmdk", &["a.vmdk: at byte "]);
+    }
+}
+
+#[test]
+fn peers_9_one_directory_or_table_destroyed_is_read_from_its_copy() {
+    let image = Sparse::of(&guest());
+    let file = image.build();
+    for directory in [image.rgd(), image.gd()] {
+        for (at, len) in [(directory as usize * 512, 512), (image.entry_at(directory, 0), 2048)] {
+            for fill in [0u8, 0xFF] {
+                let mut file = file.clone();
+                file[at..at + len].fill(fill);
+                let f = folder(&[("a.vmdk", &file)]);
+                warns(f.path(), "a.vmdk", &guest(), &["a.vmdk: at byte "]);
+            }
+        }
+    }
+    // Both directories: nobody knows where the tables are.
+    let mut both = file.clone();
+    for directory in [image.rgd(), image.gd()] {
+        both[directory as usize * 512..][..512].fill(0);
+    }
+    let f = folder(&[("a.vmdk", &both)]);
+    let gd = image.gd() * 512;
+    refused(
+        f.path(),
+        "a.vmdk",
+        &[&format!("at byte {gd}: "), "directory entry cannot be", &format!("at byte {}", image.rgd() * 512)],
+    );
+}
+
+#[test]
+fn entries_that_differ_are_decided_by_what_can_be() {
+    let image = Sparse::of(&guest());
+    let file = image.build();
+    let [copy, primary] = [image.rgd(), image.gd()].map(|directory| image.entry_at(directory, 1));
+    let other = image.overhead() as u32 + 1000 * 128;
+    for at in [copy, primary] {
+        for (value, differ) in [
+            (0, false),
+            (1, false),
+            (2, false),
+            (other, false),
+            (u32::MAX, false),
+            (image.overhead() as u32 + 64, true),
+        ] {
+            let mut file = file.clone();
+            set(&mut file, at, value);
+            let f = folder(&[("a.vmdk", &file)]);
+            match differ {
+                false => {
+                    warns(f.path(), "a.vmdk", &guest(), &["differ from their copies", &format!("at byte {primary}")])
+                }
+                true => refused(
+                    f.path(),
+                    "a.vmdk",
+                    &["entry and its copy differ", &format!("at byte {primary}: "), &format!("at byte {copy} ")],
+                ),
+            }
+        }
+    }
+    // Many differences are one warning; -v counts them.
+    let mut file = file.clone();
+    file[image.entry_at(image.gd(), 0)..][..2048].fill(0);
+    let f = folder(&[("a.vmdk", &file)]);
+    let ran = run(f.path(), ["a.vmdk", "o.vmdk", "-v"]).warns(&["differ from their copies"]);
+    assert_eq!(ran.err.matches("warning").count(), 1);
+    assert!(ran.err.contains("5 VMDK grain table or directory entries read round"), "{}", ran.err);
+}
+
+#[test]
+fn peers_10_an_entry_of_1_is_zero_where_the_header_says_so_and_damage_elsewhere() {
+    let mut image = Sparse::of(&guest());
+    image.grains[1] = Some(vec![]);
+    let mut want = guest();
+    want[65_536..131_072].fill(0);
+    for (version, flags, good) in [(1, 7, true), (2, 3, true), (2, 7, true), (1, 3, false)] {
+        (image.version, image.flags) = (version, flags);
+        let f = folder(&[("a.vmdk", &image.build())]);
+        match good {
+            true => reads(f.path(), "a.vmdk", &want),
+            false => refused(f.path(), "a.vmdk", &["entry cannot be", "sector 1"]),
+        }
+    }
+}
+
+#[test]
+fn peers_12_two_entries_of_one_grain_are_damage() {
+    let image = Sparse::of(&guest());
+    let mut file = image.build();
+    for directory in [image.rgd(), image.gd()] {
+        set(&mut file, image.entry_at(directory, 3), image.overhead() as u32);
+    }
+    let f = folder(&[("a.vmdk", &file)]);
+    refused(
+        f.path(),
+        "a.vmdk",
+        &["lies where another grain lies", &format!("at byte {}: ", image.entry_at(image.gd(), 3))],
+    );
+}
+
+#[test]
+fn peers_30_31_32_and_38_descriptors_as_they_are_found_are_read() {
+    let flat = pattern(2048, |_| false);
+    let f = folder(&[("f", &flat)]);
+    let texts: [&[u8]; 6] = [
+        b"# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType = \"monolithicFlat\"\n\nRW 2048 FLAT \"f\" 0\n",
+        b"# Disk DescriptorFile\r\nversion=1 \r\nCID=1\r\nparentCID=ffffffff\r\ncreateType=monolithicFlat\r\nRW 2048 VMFS \"f\" 0\r\n",
+        b"\xEF\xBB\xBF# Disk DescriptorFile\nversion=1\nparentCID=FFFFFFFF\nCID=1\ncreateType=\"monolithicFlat\"\nrw 2048 flat \"f\" 0\n",
+        b"# Description file created by VMDK stream converter\nversion=3\nCREATETYPE=\"custom\"\n\tRW 2048 FLAT f 0\n",
+        b"createType=\"x\"\rRW 2048 FLAT \"f\" 0\r",
+        b"version=4\nRDONLY 2048 FLAT \"f\" 0",
+    ];
+    for text in texts {
+        fs::write(f.path().join("d.vmdk"), text).unwrap();
+        reads(f.path(), "d.vmdk", &flat);
+        fs::rename(f.path().join("d.vmdk"), f.path().join("d.img")).unwrap();
+        reads(f.path(), "d.img", &flat);
+        fs::remove_file(f.path().join("d.img")).unwrap();
+    }
+}
+
+/// A base, a child and a grandchild: files `base.vmdk`, `one.vmdk`, `two.vmdk`, and what the youngest must read.
+fn chain() -> (TempDir, Vec<u8>) {
+    let base = guest();
+    let mut want = base.clone();
+    let child = |cid: u32, parent: (u32, &str), changes: &[(usize, Option<u8>)], want: &mut [u8]| {
+        let text = descriptor("monolithicSparse", cid, Some(parent), "RW 643 SPARSE \"x\"");
+        let mut image = Sparse { descriptor: text, flags: 7, version: 1, ..Sparse::of(&vec![0; 643 * 512]) };
+        for (grain, fill) in changes {
+            image.grains[*grain] = Some(fill.map_or(vec![], |byte| vec![byte; 65_536]));
+            let end = (*grain * 65_536 + 65_536).min(want.len());
+            want[*grain * 65_536..end].fill(fill.unwrap_or(0));
+        }
+        image.build()
+    };
+    // Grains changed, zeroed by an entry of 1, and zeroed by stored zeroes.
+    let one = child(2, (0x1234_5678, "base.vmdk"), &[(0, Some(0x11)), (1, None), (4, Some(0))], &mut want);
+    let two = child(3, (2, "one.vmdk"), &[(2, Some(0x22)), (5, Some(0x23))], &mut want);
+    (folder(&[("base.vmdk", &Sparse::of(&base).build()), ("one.vmdk", &one), ("two.vmdk", &two)]), want)
+}
+
+#[test]
+fn a_chain_of_three_gives_each_grain_from_the_youngest_that_has_it() {
+    let (f, want) = chain();
+    reads(f.path(), "two.vmdk", &want);
+    let ran = run(f.path(), ["info", "two.vmdk"]).succeeds();
+    for text in [
+        "VMDK monolithicSparse",
+        "content id    00000003",
+        "parent        one.vmdk",
+        "parent        base.vmdk",
+        "adapter       lsilogic",
+    ] {
+        assert!(ran.out.contains(text), "{}", ran.out);
+    }
+    // The output is never one of the parents.
+    run(f.path(), ["two.vmdk", "base.vmdk", "--force"]).fails(2, &["the output is the input"]);
+}
+
+#[test]
+fn peers_11_and_33_a_parent_far_down_missing_or_changed_is_seen() {
+    let (f, want) = chain();
+    // The hint behind 140 lines of comments, and as Windows wrote it.
+    let mut text = descriptor("monolithicSparse", 3, Some((2, "C:\\vm\\one.vmdk")), "RW 643 SPARSE \"x\"");
+    text = text.replacen(
+        '\n',
+        &format!("\n{}", "# comment comment comment comment comment comment comment comment comment\n".repeat(140)),
+        1,
+    );
+    assert!(text.len() > 10_240);
+    let mut image = fs::read(f.path().join("two.vmdk")).unwrap();
+    image[512..512 + 9000].copy_from_slice(&[b' '; 9000]);
+    // As a text with the same extent.
+    fs::write(f.path().join("two-s001.vmdk"), {
+        image[512..512 + 20 * 512].fill(0);
+        image.clone()
+    })
+    .unwrap();
+    fs::write(f.path().join("three.vmdk"), text.replace("\"x\"", "\"two-s001.vmdk\"")).unwrap();
+    reads(f.path(), "three.vmdk", &want);
+
+    fs::rename(f.path().join("one.vmdk"), f.path().join("moved.vmdk")).unwrap();
+    refused(f.path(), "two.vmdk", &["two.vmdk: at byte ", "parent of this snapshot is not there", "one.vmdk"]);
+    let mut other = fs::read(f.path().join("moved.vmdk")).unwrap();
+    let at = other.windows(12).position(|w| w == b"CID=00000002").unwrap();
+    other[at + 4..at + 12].copy_from_slice(b"deadbeef");
+    fs::write(f.path().join("one.vmdk"), other).unwrap();
+    refused(f.path(), "two.vmdk", &["two.vmdk: at byte ", "CID deadbeef in one.vmdk", "expected parentCID 00000002"]);
+}
+
+#[test]
+fn a_zero_extent_of_a_child_hides_the_parent() {
+    let (f, _) = chain();
+    let text = descriptor("custom", 9, Some((0x1234_5678, "base.vmdk")), "RW 100 ZERO\nRW 543 SPARSE \"s\"");
+    fs::write(f.path().join("s"), Sparse { descriptor: String::new(), ..Sparse::of(&vec![0; 543 * 512]) }.build())
+        .unwrap();
+    fs::write(f.path().join("z.vmdk"), text).unwrap();
+    let mut want = guest();
+    want[..100 * 512].fill(0);
+    reads(f.path(), "z.vmdk", &want);
+}
+
+#[test]
+fn a_chain_of_thirty_and_extents_beyond_the_handles_are_read() {
+    let f = folder(&[("0.vmdk", &Sparse::of(&guest()).build())]);
+    let mut want = guest();
+    for n in 1..30u32 {
+        let parent = if n == 1 { 0x1234_5678 } else { n - 1 };
+        let text = descriptor("monolithicSparse", n, Some((parent, &format!("{}.vmdk", n - 1))), "RW 643 SPARSE \"x\"");
+        let mut image = Sparse { descriptor: text, ..Sparse::of(&vec![0; 643 * 512]) };
+        let grain = n as usize % 5;
+        image.grains[grain] = Some(vec![n as u8; 65_536]);
+        want[grain * 65_536..][..65_536].fill(n as u8);
+        fs::write(f.path().join(format!("{n}.vmdk")), image.build()).unwrap();
+    }
+    reads(f.path(), "29.vmdk", &want);
+
+    let mut lines = String::new();
+    let mut want = Vec::new();
+    for n in 0..1500 {
+        fs::write(f.path().join(format!("p{n}")), [n as u8 | 1; 1024]).unwrap();
+        lines += &format!("RW 2 FLAT \"p{n}\" 0\n");
+        want.extend([n as u8 | 1; 1024]);
+    }
+    fs::write(f.path().join("many.vmdk"), descriptor("custom", 1, None, lines.trim_end())).unwrap();
+    #[cfg(unix)]
+    {
+        let script = format!("ulimit -n 256; exec {} many.vmdk many.raw", env!("CARGO_BIN_EXE_vdconv"));
+        Ran::of(std::process::Command::new("sh").current_dir(f.path()).args(["-c", &script])).succeeds();
+        assert!(fs::read(f.path().join("many.raw")).unwrap() == want);
+        fs::remove_file(f.path().join("many.raw")).unwrap();
+    }
+    reads(f.path(), "many.vmdk", &want);
+}
+
+#[test]
+fn what_is_missing_elsewhere_or_not_read_is_named() {
+    let f = folder(&[("s-s001.vmdk", &Sparse { descriptor: String::new(), ..Sparse::of(&guest()) }.build())]);
+    let text = |extents: &str| descriptor("custom", 1, None, extents);
+    for (extents, words) in [
+        ("RW 8 FLAT \"none-flat.vmdk\" 0", "none-flat.vmdk"),
+        ("RW 8 VMFSSPARSE \"x-delta.vmdk\"", "COWD"),
+        ("RW 8 SESPARSE \"x-sesparse.vmdk\"", "seSparse"),
+        ("RW 8 VMFSRDM \"x-rdm.vmdk\"", "raw device mapping"),
+        ("RW 8 VSANSPARSE \"vsan://1\"", "vSAN"),
+        ("RW 8 VMFS \"vsan://1\"", "vSAN"),
+        ("RW 8 FLAT \"/dev/sda\" 0", "absolute"),
+        ("RW 8 FLAT", "without a file"),
+        ("RW 0 ZERO", "0 sectors"),
+        ("RW 18446744073709551615 ZERO", "larger than a disk"),
+        ("RW 9007199254740992 ZERO\nRW 9007199254740992 ZERO", "larger than a disk"),
+    ] {
+        fs::write(f.path().join("d.vmdk"), text(extents)).unwrap();
+        refused(f.path(), "d.vmdk", &["d.vmdk: ", words]);
+    }
+    for (key, words) in [
+        ("encryptionKeys=\"vmware:key/list/x\"", "encrypted"),
+        ("isNativeSnapshot=\"yes\"", "storage keeps"),
+        ("ddb.iofilters = \"vmwarevmcrypt\"", "encrypted"),
+        ("ddb.uuid.parent=\"00112233-4455-6677-8899-aabbccddeeff\"", "VirtualBox"),
+    ] {
+        fs::write(f.path().join("d.vmdk"), text(&format!("RW 8 ZERO\n{key}"))).unwrap();
+        refused(f.path(), "d.vmdk", &["d.vmdk: at byte ", words]);
+    }
+    refused(f.path(), "s-s001.vmdk", &["a piece of a split VMDK", "hint: give the descriptor"]);
+    // Under another name it is read as what it holds, with a warning.
+    fs::rename(f.path().join("s-s001.vmdk"), f.path().join("lone.vmdk")).unwrap();
+    warns(f.path(), "lone.vmdk", &guest(), &["without a descriptor"]);
+}
+
+#[test]
+fn peers_36_an_unclean_shutdown_is_warned_about() {
+    let mut image = Sparse::of(&guest()).build();
+    image[72] = 1;
+    let f = folder(&[("a.vmdk", &image)]);
+    warns(f.path(), "a.vmdk", &guest(), &["at byte 72: ", "did not come to its end"]);
+}
+
+#[test]
+fn a_capacity_that_is_rounded_up_does_not_make_the_disk_larger_and_a_smaller_one_is_a_loss() {
+    let mut image = Sparse::of(&guest());
+    let line = |sectors: u64| descriptor("monolithicSparse", 1, None, &format!("RW {sectors} SPARSE \"x\""));
+    image.descriptor = line(600);
+    let f = folder(&[("a.vmdk", &image.build())]);
+    reads(f.path(), "a.vmdk", &guest()[..600 * 512]);
+    image.descriptor = line(700);
+    fs::write(f.path().join("a.vmdk"), image.build()).unwrap();
+    refused(f.path(), "a.vmdk", &["at byte 12: ", "capacity is less", "expected 700"]);
+}
