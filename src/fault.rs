@@ -141,6 +141,11 @@ impl Fault {
         self.edit(|f| f.advice = advice.into())
     }
 
+    /// The same fault of another kind.
+    pub fn of_kind(self, kind: Kind) -> Fault {
+        self.edit(|f| f.kind = kind)
+    }
+
     /// What sort of fault it is.
     pub fn kind(&self) -> Kind {
         self.0.kind

@@ -67,6 +67,16 @@ fn the_corpus_comes_out_as_it_must() {
 }
 
 #[test]
+#[ignore = "needs the corpus"]
+fn the_vmdks_of_the_corpus_come_out_as_they_must() {
+    let (Some(verify), Some(table)) = (shared_file("corpus/verify.sh"), shared_file("corpus/vmdk.tsv")) else { return };
+    let out =
+        tool(Command::new(verify).arg(env!("CARGO_BIN_EXE_vdconv")).arg("--tsv").arg(table).args(["--max-rss", "128"]));
+    println!("{out}");
+    assert!(out.trim_end().ends_with(" passed, 0 failed") && out.lines().count() > 30, "{out}");
+}
+
+#[test]
 #[ignore = "needs the corpus and the judges"]
 fn the_corpus_as_vmdk_is_read_alike_by_all_judges() {
     let (Some(corpus), Some(judge)) = (shared_file("corpus/vhd.tsv"), shared_file("tools/judge")) else { return };

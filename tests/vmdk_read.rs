@@ -368,8 +368,8 @@ fn what_is_missing_elsewhere_or_not_read_is_named() {
     let text = |extents: &str| descriptor("custom", 1, None, extents);
     for (extents, words) in [
         ("RW 8 FLAT \"none-flat.vmdk\" 0", "none-flat.vmdk"),
-        ("RW 8 VMFSSPARSE \"x-delta.vmdk\"", "COWD"),
-        ("RW 8 SESPARSE \"x-sesparse.vmdk\"", "seSparse"),
+        ("RW 8 VMFSSPARSE \"x-delta.vmdk\"", "x-delta.vmdk"),
+        ("RW 8 SESPARSE \"x-sesparse.vmdk\"", "x-sesparse.vmdk"),
         ("RW 8 VMFSRDM \"x-rdm.vmdk\"", "raw device mapping"),
         ("RW 8 VSANSPARSE \"vsan://1\"", "vSAN"),
         ("RW 8 VMFS \"vsan://1\"", "vSAN"),

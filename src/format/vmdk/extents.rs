@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::grain_tables::GrainTables;
+use super::sesparse::SeTables;
+use super::stream::{Inflater, StreamExtent};
 use crate::fault::Fault;
 use crate::image::{Here, Layer, Run, Unpack};
 use crate::io::InputFile;
@@ -18,6 +20,10 @@ pub enum Body {
     },
     /// As grains.
     Sparse(Box<GrainTables>),
+    /// As deflated grains behind markers.
+    Stream(Box<GrainTables>, StreamExtent),
+    /// As ESXi's small grains.
+    SeSparse(Box<SeTables>),
     /// Zero, whatever a parent holds.
     Zero,
     /// Not to be had.
@@ -70,7 +76,11 @@ impl Layer for Extents {
                 }
                 stored => Run::new(from..end.min(from + stored), Here::Plain { file: file.id(), at: at + inside }),
             },
-            Body::Sparse(tables) => {
+            Body::SeSparse(tables) => {
+                let (until, here) = tables.run_at(inside, end - start)?;
+                Run::new(from..start + until, here)
+            }
+            Body::Sparse(tables) | Body::Stream(tables, _) => {
                 let (until, here) = tables.run_at(inside, end - start)?;
                 Run::new(from..start + until, here)
             }
@@ -78,6 +88,14 @@ impl Layer for Extents {
     }
 
     fn unpacker(&self) -> Option<Box<dyn Unpack>> {
-        None
+        let streams: Vec<_> = self
+            .parts
+            .iter()
+            .filter_map(|(start, body)| match body {
+                Body::Stream(_, extent) => Some((*start, extent.clone())),
+                _ => None,
+            })
+            .collect();
+        (!streams.is_empty()).then(|| Box::new(Inflater::new(streams)) as Box<dyn Unpack>)
     }
 }

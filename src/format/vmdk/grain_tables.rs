@@ -20,8 +20,20 @@ const KEPT: usize = 4;
 /// Entries of a directory that are read at once.
 const DIRECTORY_PAGE: u64 = 1024;
 
+/// How an extent keeps its grains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Plain grains; every table is there.
+    Plain,
+    /// Plain grains; a table without a grain is not there (COWD).
+    PlainSomeTables,
+    /// Compressed grains behind markers; a table without a grain is not there.
+    Packed,
+}
+
 /// The tables of one extent.
 pub struct GrainTables {
+    kind: Kind,
     file: Arc<InputFile>,
     ledger: Arc<Ledger>,
     header: SparseHeader,
@@ -82,6 +94,7 @@ impl GrainTables {
         ledger: Arc<Ledger>,
         header: SparseHeader,
         guest_start: u64,
+        kind: Kind,
     ) -> Result<GrainTables, Fault> {
         let len_sectors = file.len() / SECTOR;
         let inside = |sector: u64| sector.checked_add(header.gd_sectors()).is_some_and(|end| end <= len_sectors);
@@ -104,6 +117,8 @@ impl GrainTables {
         }
         let tables_end = directories.iter().max().map_or(0, |sector| sector + header.gd_sectors());
         let floor = match (tables_end..=len_sectors).contains(&header.overhead) {
+            // In a stream the tables lie between the grains.
+            _ if kind == Kind::Packed => header.descriptor_offset.saturating_add(header.descriptor_sectors).max(1),
             true => header.overhead,
             false => {
                 let odd = Fault::damaged(file.name(), 64, "VMDK overHead").found(format!("sector {}", header.overhead));
@@ -119,7 +134,7 @@ impl GrainTables {
             claimed: HashMap::new(),
             warned: false,
         };
-        Ok(GrainTables { file, ledger, header, guest_start, directories, floor, state: Mutex::new(state) })
+        Ok(GrainTables { kind, file, ledger, header, guest_start, directories, floor, state: Mutex::new(state) })
     }
 
     /// What holds the bytes from `from` on, up to `limit` at most, both counted from the extent's start; looks at one table.
@@ -134,6 +149,7 @@ impl GrainTables {
         let rest = table.get(first..).unwrap_or_default();
         let alike = match here {
             Grain::Absent | Grain::Zero => rest.iter().take_while(|grain| **grain == here).count(),
+            Grain::At(_) if self.kind == Kind::Packed => 1,
             Grain::At(sector) => {
                 let places = (u64::from(sector)..).step_by(in_memory(self.header.grain_sectors));
                 rest.iter()
@@ -148,6 +164,10 @@ impl GrainTables {
             Grain::Absent => (end, Here::Absent),
             Grain::Zero => (end, Here::Zero),
             Grain::Lost(loss) => (end, Here::Lost(loss.fault(&self.file))),
+            Grain::At(sector) if self.kind == Kind::Packed => {
+                let at = u64::from(sector) * SECTOR;
+                (end, Here::Packed { file: self.file.id(), at, unit: grain_len, skip: inside })
+            }
             Grain::At(sector) => {
                 let at = u64::from(sector) * SECTOR + inside;
                 match self.file.len().saturating_sub(at) {
@@ -228,6 +248,10 @@ impl GrainTables {
         for (copy, directory) in self.directories.iter().enumerate() {
             gdes.push((self.gde_byte(*directory, number), self.gde(state, copy, *directory, number)?));
         }
+        // Where tables may be left out, 0 in every copy says that nothing is here.
+        if self.kind != Kind::Plain && gdes.iter().all(|(_, sector)| *sector == 0) {
+            return Ok(vec![Grain::Absent; in_memory(count)]);
+        }
         let mut copies = Vec::new();
         for (_, sector) in gdes.iter().filter(|(_, sector)| self.table_can_be(*sector)) {
             let byte = u64::from(*sector) * SECTOR;
@@ -276,6 +300,9 @@ impl GrainTables {
                     grains.push(grain);
                 }
             }
+        }
+        if self.kind == Kind::Packed {
+            return Ok(grains); // how long a unit is, and whose, its marker says
         }
         if (number + 1) * per_table >= self.header.grains()
             && let Some(Grain::At(sector)) = grains.last()

@@ -68,6 +68,24 @@ mod at {
     pub const COMPRESS_ALGORITHM: usize = 77;
 }
 
+/// How an extent's grains are stored, by its flags and its algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// As they are.
+    Plain,
+    /// Deflated, each behind a marker: streamOptimized.
+    Deflated,
+    /// The fields contradict each other, or say what nobody writes.
+    Unknown {
+        /// Flag 16.
+        compressed: bool,
+        /// Flag 17.
+        markers: bool,
+        /// The algorithm.
+        algorithm: u8,
+    },
+}
+
 /// A header whose magic, version, flags and sizes are right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SparseHeader {
@@ -89,8 +107,8 @@ pub struct SparseHeader {
     pub overhead: u64,
     /// Entries of 1 mean zero.
     pub zeroed_grains: bool,
-    /// Grains are compressed, or stand behind markers.
-    pub compressed: bool,
+    /// How grains are stored.
+    pub grains_are: Stored,
     /// The writer did not come to its end.
     pub unclean_shutdown: bool,
 }
@@ -149,7 +167,11 @@ impl SparseHeader {
             gd_offset: there(u64_at(at::GD_OFFSET)),
             overhead: u64_at(at::OVERHEAD),
             zeroed_grains: flags & FLAG_ZEROED_GRAINS != 0 || version >= 2,
-            compressed: flags & (FLAG_COMPRESSED | FLAG_MARKERS) != 0 || raw[at::COMPRESS_ALGORITHM] != 0,
+            grains_are: match (flags & FLAG_COMPRESSED != 0, flags & FLAG_MARKERS != 0, raw[at::COMPRESS_ALGORITHM]) {
+                (false, false, 0) => Stored::Plain,
+                (true, true, 1) => Stored::Deflated,
+                (compressed, markers, algorithm) => Stored::Unknown { compressed, markers, algorithm },
+            },
             unclean_shutdown: raw[at::UNCLEAN_SHUTDOWN] != 0,
         })
     }

@@ -1,7 +1,7 @@
 //! VMDK: VMware, VirtualBox, QEMU and many others.
 //!
 //! Read: descriptors of every product, hosted sparse extents with both grain directories, flat, VMFS and ZERO extents, split disks,
-//! snapshots whose parent lies beside them. Refused by name: streamOptimized, ESXi's COWD and seSparse, raw device mappings, vSAN,
+//! streamOptimized, ESXi's COWD and seSparse, snapshots whose parents lie beside them. Refused by name: raw device mappings, vSAN,
 //! encrypted disks.
 //!
 //! ```text
@@ -13,6 +13,7 @@
 //! All integers are little-endian; a sector is 512 bytes, offsets in files are in sectors. Sources: VMware, "Virtual Disk Format 5.0"
 //! (2011), and what the products' own files look like.
 
+mod cowd;
 mod descriptor;
 mod extent;
 mod extents;
@@ -22,7 +23,9 @@ mod header;
 mod layout;
 mod parse;
 mod reader;
+mod sesparse;
 mod sparse;
+mod stream;
 
 use super::{Format, Probe, Subformat};
 use crate::fault::{Fault, Kind};
@@ -41,13 +44,10 @@ pub const FORMAT: Format = Format {
     ],
 };
 
-/// The magic of an ESXi seSparse extent, little-endian.
-const SESPARSE_MAGIC: [u8; 8] = [0xBE, 0xBA, 0xFE, 0xCA, 0, 0, 0, 0];
-
 /// A hosted sparse, COWD or seSparse extent, or a descriptor: a text that names a createType or an extent.
 fn recognise(probe: &Probe<'_>) -> bool {
     let head = probe.head;
-    if head.starts_with(&header::MAGIC) || head.starts_with(b"COWD") || head.starts_with(&SESPARSE_MAGIC) {
+    if head.starts_with(&header::MAGIC) || head.starts_with(&cowd::MAGIC) || head.starts_with(&sesparse::MAGIC) {
         return true;
     }
     // A text: its first line is a comment or a key, and it names its type or an extent.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::cowd;
 use super::extent::{Access, ExtentLine, ExtentType};
 use super::extents::{Body, Extents};
-use super::grain_tables::GrainTables;
-use super::header::{self, SparseHeader};
+use super::grain_tables::{GrainTables, Kind as TableKind};
+use super::header::{self, SparseHeader, Stored};
 use super::parse::{MAX_LEN, NO_PARENT, Parsed};
+use super::sesparse::{self, SeTables};
+use super::stream::{self, StreamExtent};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
 use crate::image::{Disk, Facts, Geometry, SECTOR};
@@ -91,7 +94,7 @@ impl Image {
         let mut raw = [0; header::LEN];
         let got = file.read_up_to(0, &mut raw)?;
         let sparse = raw.starts_with(&header::MAGIC);
-        if !sparse && (raw.starts_with(b"COWD") || raw.starts_with(&super::SESPARSE_MAGIC)) {
+        if !sparse && (raw.starts_with(&cowd::MAGIC) || raw.starts_with(&sesparse::MAGIC)) {
             return Err(unsupported(&file, "an extent of an ESXi snapshot").advice("give its descriptor"));
         }
         if sparse && got < header::LEN {
@@ -257,8 +260,6 @@ impl Image {
                 return refuse("a raw device mapping: the data is on the LUN that it names");
             }
             ExtentType::VsanSparse => return refuse("an object of vSAN: the data is not in files"),
-            ExtentType::VmfsSparse => return refuse("an ESXi redo log (COWD): this version does not read it"),
-            ExtentType::SeSparse => return refuse("an ESXi seSparse snapshot: this version does not read it"),
             _ if line.access == Access::None => {
                 self.extents.push(len, Body::Lost(no_access(&self.file, line)));
                 return Ok(());
@@ -281,15 +282,32 @@ impl Image {
         if self.files.iter().all(|other| other.id() != file.id()) {
             self.files.push(Arc::clone(&file));
         }
-        if line.kind != ExtentType::Sparse {
+        let mut raw = [0; header::LEN];
+        let got = match line.kind {
+            ExtentType::Flat | ExtentType::Vmfs => 0,
+            _ => file.read_up_to(0, &mut raw)?,
+        };
+        if line.kind == ExtentType::VmfsSparse && raw.starts_with(&cowd::MAGIC) {
+            let header = cowd::read(&file)?;
+            return self.push_tables(opening, file, header, len, TableKind::PlainSomeTables);
+        }
+        if line.kind == ExtentType::SeSparse {
+            let tables = SeTables::open(Arc::clone(&file))?;
+            let stored = len.min(tables.capacity.saturating_mul(SECTOR));
+            let short = Fault::damaged(file.name(), 16, "VMDK extent capacity is less than the descriptor says")
+                .found(format!("{} sectors", tables.capacity))
+                .expected(len / SECTOR);
+            self.extents.push(stored, Body::SeSparse(Box::new(tables)));
+            self.extents.push(len - stored, Body::Lost(short));
+            return Ok(());
+        }
+        if matches!(line.kind, ExtentType::Flat | ExtentType::Vmfs) {
             let at = line.offset.checked_mul(SECTOR).filter(|at| at.checked_add(len).is_some()).ok_or_else(|| {
                 Fault::new(Kind::OverLimit, self.file.name(), "VMDK extent offset").at(line.byte).found(line.offset)
             })?;
             self.extents.push(len, Body::Flat { file, at });
             return Ok(());
         }
-        let mut raw = [0; header::LEN];
-        let got = file.read_up_to(0, &mut raw)?;
         if got < header::LEN {
             return Err(Fault::damaged(file.name(), got as u64, "the VMDK extent is cut short within its header"));
         }
@@ -304,19 +322,34 @@ impl Image {
         header: SparseHeader,
         len: u64,
     ) -> Result<(), Fault> {
-        if header.compressed {
-            return Err(unsupported(&file, "a streamOptimized VMDK: this version does not read it")
-                .advice("qemu-img convert makes a VMDK of it that is read"));
-        }
-        if header.gd_offset.is_none() {
-            return Err(Fault::damaged(file.name(), 56, "VMDK without a grain directory"));
-        }
+        let (kind, header) = match header.grains_are {
+            Stored::Plain if header.gd_offset.is_none() => {
+                return Err(Fault::damaged(file.name(), 56, "VMDK without a grain directory"));
+            }
+            Stored::Plain => (TableKind::Plain, header),
+            Stored::Deflated => (TableKind::Packed, stream_header(opening, &file, header, len)?),
+            Stored::Unknown { compressed, markers, algorithm } => {
+                let found = format!("compressed {compressed}, markers {markers}, algorithm {algorithm}");
+                return Err(unsupported(&file, "VMDK compression flags that nobody writes").at(8).found(found));
+            }
+        };
         if header.unclean_shutdown {
             let warning =
                 Fault::new(Kind::Damaged, file.name(), "the program that wrote this VMDK did not come to its end")
                     .at(72);
             opening.ledger.warn(warning.against("its grain tables are held against their copies"));
         }
+        self.push_tables(opening, file, header, len, kind)
+    }
+
+    fn push_tables(
+        &mut self,
+        opening: &mut Opening<'_>,
+        file: Arc<InputFile>,
+        header: SparseHeader,
+        len: u64,
+        kind: TableKind,
+    ) -> Result<(), Fault> {
         // The line decides how much of the disk the extent is; what the header lacks of it cannot be had.
         let capacity = header.capacity.saturating_mul(SECTOR);
         let stored = len.min(capacity);
@@ -325,8 +358,15 @@ impl Image {
             .expected(len / SECTOR);
         let start = self.extents.len();
         if stored > 0 {
-            let tables = GrainTables::open(file, Arc::clone(&opening.ledger), header, start)?;
-            self.extents.push(stored, Body::Sparse(Box::new(tables)));
+            let tables = GrainTables::open(Arc::clone(&file), Arc::clone(&opening.ledger), header, start, kind)?;
+            let tables = Box::new(tables);
+            self.extents.push(
+                stored,
+                match kind {
+                    TableKind::Packed => Body::Stream(tables, StreamExtent { file, len: stored }),
+                    _ => Body::Sparse(tables),
+                },
+            );
         }
         self.extents.push(len - stored, Body::Lost(short));
         Ok(())
@@ -373,6 +413,56 @@ impl Image {
             ..Facts::new(super::FORMAT.name, super::FORMAT.title, self.extents.len())
         }
     }
+}
+
+/// The header of a stream: where its directory came last, the footer says where. What is behind the footer is told.
+fn stream_header(
+    opening: &Opening<'_>,
+    file: &InputFile,
+    header: SparseHeader,
+    len: u64,
+) -> Result<SparseHeader, Fault> {
+    if header.grain_sectors > stream::MAX_GRAIN_SECTORS {
+        return Err(Fault::new(Kind::OverLimit, file.name(), "a compressed VMDK grain is inflated whole")
+            .at(20)
+            .found(format!("{} sectors", header.grain_sectors))
+            .expected(format!("at most {}", stream::MAX_GRAIN_SECTORS)));
+    }
+    if header.gd_offset.is_some() {
+        return Ok(header);
+    }
+    let Some((at, footer)) = stream::footer(file)? else {
+        return Err(Fault::damaged(
+            file.name(),
+            file.len(),
+            "the streamOptimized VMDK has no footer: is it cut short?",
+        ));
+    };
+    let behind = file.len() - (at + SECTOR);
+    if behind != SECTOR {
+        let warning =
+            Fault::damaged(file.name(), at + SECTOR, "the streamOptimized VMDK does not end behind its footer");
+        opening.ledger.warn(warning.found(format!("{behind} bytes")).expected("one sector, the end of the stream"));
+    }
+    let wanted = len.div_ceil(SECTOR);
+    if footer.grain_sectors != header.grain_sectors
+        || footer.grains_are != header.grains_are
+        || footer.gd_offset.is_none()
+    {
+        return Err(Fault::damaged(file.name(), at, "the footer of the streamOptimized VMDK contradicts its header"));
+    }
+    if footer.capacity != header.capacity {
+        let differ =
+            Fault::damaged(file.name(), at + 12, "header and footer of the streamOptimized VMDK differ in capacity")
+                .found(format!("{} sectors", footer.capacity))
+                .against(format!("the header says {}, the descriptor {wanted}", header.capacity));
+        if footer.capacity != wanted && header.capacity != wanted {
+            return Err(differ);
+        }
+        opening.ledger.warn(differ);
+    }
+    let capacity = if header.capacity == wanted { header.capacity } else { footer.capacity };
+    Ok(SparseHeader { gd_offset: footer.gd_offset, rgd_offset: footer.rgd_offset, capacity, ..header })
 }
 
 fn unsupported(file: &InputFile, what: &'static str) -> Fault {

@@ -1,0 +1,113 @@
+//! streamOptimized: deflated grains behind markers, and the footer that stands for a header whose directory came last.
+//!
+//! ```text
+//! grain marker    | lba: first sector of the grain (8) | size: bytes of the zlib stream (4) | the stream, padded to a sector |
+//! metadata marker | sectors that follow (8) | 0 (4) | type: 0 end, 1 table, 2 directory, 3 footer (4) | zero to the sector's end |
+//! ```
+//!
+//! Source: VMware "Virtual Disk Format 5.0", section "Stream-Optimized Compressed Sparse Extents".
+
+use std::sync::Arc;
+
+use byteorder::{ByteOrder, LittleEndian};
+use libdeflater::{DecompressionError, Decompressor};
+
+use super::header::{self, SparseHeader};
+use crate::fault::Fault;
+use crate::image::{SECTOR, Unpack};
+use crate::io::{FileId, InputFile, in_memory};
+
+/// Bytes of a grain's marker in front of its stream.
+const MARKER: u64 = 12;
+/// Type of the marker in front of the footer.
+const MARKER_FOOTER: u32 = 3;
+/// How far from the end a footer is looked for behind which something was appended, in bytes.
+const SEARCH: u64 = 1 << 20;
+/// The largest grain that is inflated, in sectors.
+pub const MAX_GRAIN_SECTORS: u64 = 2048;
+
+/// An extent of deflated grains.
+#[derive(Clone)]
+pub struct StreamExtent {
+    /// The file.
+    pub file: Arc<InputFile>,
+    /// Bytes of the extent: behind them a grain may be cut.
+    pub len: u64,
+}
+
+/// The footer of a stream whose header says that the directory came last: where it stands, and what it says. `None`: there is none.
+pub fn footer(file: &InputFile) -> Result<Option<(u64, SparseHeader)>, Fault> {
+    let end = file.len() - file.len() % SECTOR;
+    let start = end.saturating_sub(SEARCH);
+    let mut bytes = vec![0; in_memory(end - start)];
+    file.read_exact(start, &mut bytes)?;
+    let (sectors, _) = bytes.as_chunks::<{ header::LEN }>();
+    for (index, pair) in sectors.windows(2).enumerate().rev() {
+        let [marker, raw] = pair else { continue };
+        let is_marker =
+            LittleEndian::read_u32(&marker[8..]) == 0 && LittleEndian::read_u32(&marker[12..]) == MARKER_FOOTER;
+        if is_marker && raw.starts_with(&header::MAGIC) {
+            let at = start + (index as u64 + 1) * SECTOR;
+            return Ok(Some((at, SparseHeader::parse(raw, file.name())?)));
+        }
+    }
+    Ok(None)
+}
+
+/// Inflates grains; each worker has one.
+pub struct Inflater {
+    extents: Vec<(u64, StreamExtent)>,
+    decompressor: Decompressor,
+    packed: Vec<u8>,
+}
+
+impl Inflater {
+    /// For these extents, each with the guest byte that it begins at.
+    pub fn new(extents: Vec<(u64, StreamExtent)>) -> Inflater {
+        Inflater { extents, decompressor: Decompressor::new(), packed: Vec::new() }
+    }
+}
+
+impl Unpack for Inflater {
+    fn unpack(&mut self, file: FileId, at: u64, unit_start: u64, out: &mut [u8]) -> Result<(), Fault> {
+        let next = self.extents.partition_point(|(start, _)| *start <= unit_start);
+        let found =
+            next.checked_sub(1).and_then(|n| self.extents.get(n)).filter(|(_, extent)| extent.file.id() == file);
+        let (start, extent) = found.ok_or_else(|| Fault::bug("a grain of no extent"))?;
+        let (file, inside) = (&extent.file, unit_start - start);
+        let damaged = |what: &'static str| Fault::damaged(file.name(), at, what);
+        let mut marker = [0; 12];
+        if file.read_up_to(at, &mut marker)? < marker.len() {
+            return Err(damaged("VMDK grain marker is cut by the end of the file"));
+        }
+        let (lba, size) = (LittleEndian::read_u64(&marker), LittleEndian::read_u32(&marker[8..]));
+        if lba.checked_mul(SECTOR) != Some(inside) {
+            return Err(damaged("VMDK grain marker is another grain's")
+                .found(format!("lba {lba}"))
+                .expected(inside / SECTOR));
+        }
+        // A stream that does not shrink is a little longer than the grain; nobody writes twice as much.
+        if size == 0 || size as usize > 2 * out.len() + header::LEN {
+            return Err(damaged("VMDK grain marker size")
+                .found(size)
+                .expected(format!("1 to {}", 2 * out.len() + header::LEN)));
+        }
+        self.packed.resize(size as usize, 0);
+        if file.read_up_to(at + MARKER, &mut self.packed)? < self.packed.len() {
+            return Err(
+                damaged("VMDK grain is cut by the end of the file").found(format!("{size} bytes from its marker on"))
+            );
+        }
+        let got = self.decompressor.zlib_decompress(&self.packed, out).map_err(|error| match error {
+            DecompressionError::InsufficientSpace => damaged("VMDK grain inflates to more than a grain"),
+            DecompressionError::BadData => damaged("VMDK grain does not inflate"),
+        })?;
+        // The last grain of an extent may end with the extent (QEMU); every other is whole.
+        let needed = (extent.len.saturating_sub(inside)).min(out.len() as u64);
+        if (got as u64) < needed {
+            return Err(damaged("VMDK grain inflates to less than a grain").found(got).expected(needed));
+        }
+        out.iter_mut().skip(got).for_each(|byte| *byte = 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,440 @@
+//! streamOptimized, COWD and seSparse: built here by the specification, right or refused with file and byte.
+
+mod common;
+
+use std::fs;
+
+use common::vmdk::{Sparse, descriptor};
+use common::{names, pattern, run, scratch};
+
+/// Five grains and three sectors; the third grain is zero.
+fn guest() -> Vec<u8> {
+    pattern(5 * 128 + 3, |n| (256..384).contains(&n))
+}
+
+fn deflate(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+    let mut out = vec![0; packer.zlib_compress_bound(bytes.len())];
+    let n = packer.zlib_compress(bytes, &mut out).unwrap();
+    out.truncate(n);
+    out
+}
+
+/// A stream to be: markers, tables behind the grains, footer, end.
+struct Stream {
+    guest: Vec<u8>,
+    capacity: u64,
+    /// The last grain is deflated without padding, as QEMU does.
+    short_last: bool,
+    /// Changes the packed bytes of a grain, its lba and its size.
+    grain: fn(u64, &mut Vec<u8>, &mut u64, &mut u32),
+    /// What stands behind the footer; a sector of zeroes is the end of the stream.
+    behind: Vec<u8>,
+    grain_sectors: u64,
+}
+
+impl Stream {
+    fn of(guest: &[u8]) -> Stream {
+        let capacity = guest.len() as u64 / 512;
+        Stream {
+            guest: guest.to_vec(),
+            capacity,
+            short_last: false,
+            grain: |_, _, _, _| (),
+            behind: vec![0; 512],
+            grain_sectors: 128,
+        }
+    }
+
+    fn header(&self, gd: u64) -> Vec<u8> {
+        let mut h = vec![0; 512];
+        h[..4].copy_from_slice(b"KDMV");
+        h[4] = 3;
+        h[8..12].copy_from_slice(&0x30001u32.to_le_bytes());
+        for (at, value) in
+            [(12, self.capacity), (20, self.grain_sectors), (28, 1), (36, 20), (48, 0), (56, gd), (64, 128)]
+        {
+            h[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        h[44..48].copy_from_slice(&512u32.to_le_bytes());
+        h[73..77].copy_from_slice(b"\n \r\n");
+        h[77] = 1;
+        h
+    }
+
+    fn build(&self) -> Vec<u8> {
+        let marker = |count: u64, kind: u32| {
+            let mut m = vec![0; 512];
+            m[..8].copy_from_slice(&count.to_le_bytes());
+            m[12..16].copy_from_slice(&kind.to_le_bytes());
+            m
+        };
+        let mut file = self.header(u64::MAX);
+        let text = descriptor(
+            "streamOptimized",
+            7,
+            None,
+            &format!("RDONLY {} SPARSE \"generated-stream.vmdk\"", self.guest.len() / 512),
+        );
+        file.extend(text.as_bytes());
+        file.resize(65_536, 0);
+        let (mut table, mut directory) = (vec![0; 2048], vec![0; 512]);
+        for (n, unit) in self.guest.chunks(65_536).enumerate().filter(|(_, unit)| unit.iter().any(|b| *b != 0)) {
+            let mut whole = unit.to_vec();
+            if !self.short_last {
+                whole.resize(65_536, 0);
+            }
+            let (mut packed, mut lba) = (deflate(&whole), n as u64 * 128);
+            let mut size = packed.len() as u32;
+            (self.grain)(n as u64, &mut packed, &mut lba, &mut size);
+            table[n * 4..n * 4 + 4].copy_from_slice(&(file.len() as u32 / 512).to_le_bytes());
+            file.extend(lba.to_le_bytes());
+            file.extend(size.to_le_bytes());
+            file.extend(packed);
+            file.resize(file.len().next_multiple_of(512), 0);
+        }
+        file.extend(marker(4, 1));
+        directory[..4].copy_from_slice(&(file.len() as u32 / 512).to_le_bytes());
+        file.extend(table);
+        file.extend(marker(1, 2));
+        let gd = file.len() as u64 / 512;
+        file.extend(directory);
+        file.extend(marker(1, 3));
+        file.extend(self.header(gd));
+        file.extend(&self.behind);
+        file
+    }
+}
+
+/// Converts an image to raw: how it ended, and what came out.
+fn to_raw(files: &[(&str, &[u8])]) -> (common::Ran, Option<Vec<u8>>) {
+    let folder = scratch();
+    for (name, bytes) in files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let ran = run(folder.path(), [files[0].0, "out.raw"]);
+    let out = fs::read(folder.path().join("out.raw")).ok();
+    assert_eq!(names(folder.path()).len(), files.len() + usize::from(out.is_some()));
+    assert_eq!(out.is_some(), ran.status == Some(0), "{}", ran.err);
+    (ran, out)
+}
+
+#[track_caller]
+fn reads(files: &[(&str, &[u8])], want: &[u8]) {
+    let (ran, out) = to_raw(files);
+    ran.succeeds();
+    assert!(out.unwrap() == want);
+}
+
+#[track_caller]
+fn refused(files: &[(&str, &[u8])], texts: &[&str]) {
+    to_raw(files).0.fails(1, texts);
+}
+
+#[test]
+fn streams_of_every_size_are_read_whole_and_short_last_grains_too() {
+    for sectors in [1, 3, 128, 129, 643, 5000] {
+        for short_last in [false, true] {
+            let guest = pattern(sectors, |n| n % 700 > 500);
+            let stream = Stream { short_last, ..Stream::of(&guest) };
+            reads(&[("a.vmdk", &stream.build())], &guest);
+        }
+    }
+}
+
+#[test]
+fn a_stream_with_tables_in_front_is_read() {
+    // As QEMU and open-vmdk lay it out: the plain layout, with packed grains.
+    let guest = guest();
+    let mut image = Sparse::of(&guest);
+    (image.version, image.flags) = (3, 0x30003);
+    let mut file = Sparse { grains: vec![None; 6], ..image.clone() }.build();
+    file[77] = 1;
+    for (n, unit) in guest.chunks(65_536).enumerate().filter(|(_, unit)| unit.iter().any(|b| *b != 0)) {
+        let (packed, sector) = (deflate(unit), (file.len() / 512) as u32);
+        for directory in [image.rgd(), image.gd()] {
+            let at = image.entry_at(directory, n as u64);
+            file[at..at + 4].copy_from_slice(&sector.to_le_bytes());
+        }
+        file.extend((n as u64 * 128).to_le_bytes());
+        file.extend((packed.len() as u32).to_le_bytes());
+        file.extend(packed);
+        file.resize(file.len().next_multiple_of(512), 0);
+    }
+    reads(&[("a.vmdk", &file)], &guest);
+}
+
+#[test]
+fn peers_22_what_is_odd_behind_the_footer_is_told() {
+    for behind in [vec![], vec![0; 1024], vec![0; 612], vec![0; 10_240], vec![9; 700]] {
+        let (ran, out) = to_raw(&[("a.vmdk", &Stream { behind, ..Stream::of(&guest()) }.build())]);
+        ran.warns(&["does not end behind its footer"]);
+        assert!(out.unwrap() == guest());
+    }
+}
+
+#[test]
+fn peers_23_a_stream_that_was_cut_is_refused_wherever() {
+    let file = Stream::of(&guest()).build();
+    // Without the last sector the stream has no end, and all of its data.
+    for cut in (1024..file.len() - 512).step_by(509) {
+        refused(&[("a.vmdk", &file[..cut])], &["a.vmdk: at byte ", "VMDK"]);
+    }
+}
+
+#[test]
+fn r11_and_peers_12_grains_must_be_their_own_and_inflate_to_exactly_a_grain() {
+    type Change = fn(u64, &mut Vec<u8>, &mut u64, &mut u32);
+    let cases: [(Change, &str); 8] = [
+        (
+            |n, _, lba, _| {
+                if n == 1 {
+                    *lba = 0
+                }
+            },
+            "another grain's",
+        ),
+        (
+            |n, _, lba, _| {
+                if n == 1 {
+                    *lba = u64::MAX
+                }
+            },
+            "another grain's",
+        ),
+        (
+            |n, packed, _, _| {
+                if n == 1 {
+                    packed[9] ^= 0x55
+                }
+            },
+            "does not inflate",
+        ),
+        (
+            |n, packed, _, _| {
+                if n == 1 {
+                    *packed.last_mut().unwrap() ^= 1
+                }
+            },
+            "does not inflate",
+        ),
+        (
+            |n, _, _, size| {
+                if n == 1 {
+                    *size = 0
+                }
+            },
+            "marker size",
+        ),
+        (
+            |n, _, _, size| {
+                if n == 1 {
+                    *size = 0xFFFF_FFFF
+                }
+            },
+            "marker size",
+        ),
+        (
+            |n, packed, _, size| {
+                if n == 1 {
+                    *packed = deflate(&vec![1; 65_000]);
+                    *size = packed.len() as u32
+                }
+            },
+            "less than a grain",
+        ),
+        (
+            |n, packed, _, size| {
+                if n == 1 {
+                    *packed = deflate(&vec![1; 65_537]);
+                    *size = packed.len() as u32
+                }
+            },
+            "more than a grain",
+        ),
+    ];
+    for (grain, text) in cases {
+        refused(&[("a.vmdk", &Stream { grain, ..Stream::of(&guest()) }.build())], &["a.vmdk: at byte ", text]);
+    }
+    // A grain of 1 GiB is not inflated into memory.
+    refused(
+        &[("a.vmdk", &Stream { grain_sectors: 1 << 21, ..Stream::of(&guest()) }.build())],
+        &["at byte 20: ", "inflated whole"],
+    );
+    // Entries outside the file, and into the header.
+    let file = Stream::of(&guest()).build();
+    let table = file.len() - 512 * 6 - 2048 + 512;
+    for value in [0x00FF_FFFFu32, 5] {
+        let mut file = file.clone();
+        assert_ne!(file[table..table + 4], [0; 4]);
+        file[table..table + 4].copy_from_slice(&value.to_le_bytes());
+        refused(&[("a.vmdk", &file)], &["a.vmdk: at byte ", "cannot be"]);
+    }
+}
+
+#[test]
+fn capacities_that_differ_are_decided_by_the_extent_line() {
+    let file = Stream::of(&guest()).build();
+    let footer = file.len() - 1024;
+    for (at, good) in [(12, true), (footer + 12, true)] {
+        let mut file = file.clone();
+        file[at..at + 8].copy_from_slice(&700u64.to_le_bytes());
+        let (ran, out) = to_raw(&[("a.vmdk", &file)]);
+        ran.warns(&["differ in capacity"]);
+        assert!(good && out.unwrap() == guest());
+    }
+    let mut both = file;
+    both[12..20].copy_from_slice(&700u64.to_le_bytes());
+    both[footer + 12..footer + 20].copy_from_slice(&701u64.to_le_bytes());
+    refused(&[("a.vmdk", &both)], &["differ in capacity"]);
+}
+
+/// A COWD extent of `sectors`, with these sectors stored (filled with a byte) and these that are zero by an entry of 1.
+fn cowd(sectors: u64, stored: &[(u64, u8)], zero: &[u64]) -> Vec<u8> {
+    let tables = sectors.div_ceil(4096);
+    let gd_sectors = (tables * 4).div_ceil(512);
+    let mut file = vec![0; (4 + gd_sectors as usize) * 512];
+    file[..4].copy_from_slice(b"COWD");
+    for (at, value) in [(4, 1u32), (8, 3), (12, sectors as u32), (16, 1), (20, 4), (24, tables as u32)] {
+        file[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    let entry = |file: &mut Vec<u8>, sector: u64, value: Option<u8>| {
+        let gde = 2048 + (sector / 4096) as usize * 4;
+        if file[gde..gde + 4] == [0; 4] {
+            let at = file.len() as u32 / 512;
+            file[gde..gde + 4].copy_from_slice(&at.to_le_bytes());
+            file.resize(file.len() + 16_384, 0);
+        }
+        let table = u32::from_le_bytes(file[gde..gde + 4].try_into().unwrap()) as usize * 512;
+        let place = match value {
+            None => 1,
+            Some(byte) => {
+                file.extend([byte; 512]);
+                file.len() as u32 / 512 - 1
+            }
+        };
+        let at = table + (sector % 4096) as usize * 4;
+        file[at..at + 4].copy_from_slice(&place.to_le_bytes());
+    };
+    stored.iter().for_each(|(sector, byte)| entry(&mut file, *sector, Some(*byte)));
+    zero.iter().for_each(|sector| entry(&mut file, *sector, None));
+    let free = file.len() as u32 / 512;
+    file[28..32].copy_from_slice(&free.to_le_bytes());
+    file
+}
+
+#[test]
+fn a_redo_log_over_a_flat_disk_gives_each_sector_from_the_youngest() {
+    let base = pattern(10_000, |n| n % 900 > 800);
+    let delta = cowd(10_000, &[(0, 0x11), (1, 0), (4095, 0x12), (4096, 0x13), (9999, 0x14)], &[7, 4100]);
+    let mut want = base.clone();
+    for (sector, byte) in [(0, 0x11), (1, 0), (4095, 0x12), (4096, 0x13), (9999, 0x14), (7, 0), (4100, 0)] {
+        want[sector * 512..][..512].fill(byte);
+    }
+    let parent = descriptor("vmfs", 5, None, "RW 10000 VMFS \"vm-flat.vmdk\"");
+    let child = descriptor("vmfsSparse", 6, Some((5, "vm.vmdk")), "RW 10000 VMFSSPARSE \"vm-000001-delta.vmdk\"");
+    let files: Vec<(&str, &[u8])> = vec![
+        ("vm-000001.vmdk", child.as_bytes()),
+        ("vm-000001-delta.vmdk", &delta),
+        ("vm.vmdk", parent.as_bytes()),
+        ("vm-flat.vmdk", &base),
+    ];
+    reads(&files, &want);
+    // Damage: each field, a table and a grain outside the file, a cut.
+    for (at, value, text) in [
+        (4usize, 9u32, "version"),
+        (16, 0, "grain size"),
+        (16, 4096, "grain size"),
+        (20, 1, "directory lies in the header"),
+        (28, 1 << 30, "free sector"),
+        (2048, 1 << 30, "cannot be"),
+    ] {
+        let mut delta = delta.clone();
+        delta[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        let mut files = files.clone();
+        files[1].1 = &delta;
+        refused(&files, &["vm-000001-delta.vmdk: at byte ", text]);
+    }
+    let mut files = files.clone();
+    files[1].1 = &delta[..delta.len() - 700];
+    refused(&files, &["vm-000001-delta.vmdk: at byte ", "free sector"]);
+}
+
+/// A seSparse extent of two tables' worth; entries by grain of 4 KiB: the raw value, and the data at grain numbers.
+fn sesparse(entries: &[(u64, u64)], data: &[(u64, u8)], journal: u64) -> Vec<u8> {
+    let mut file = vec![0; 2048 * 512];
+    let put = |file: &mut Vec<u8>, at: usize, value: u64| file[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    let fields = [
+        (0, 0xCAFE_BABE),
+        (8, 0x2_0000_0001),
+        (16, 40_000),
+        (24, 8),
+        (32, 64),
+        (0x50, 1),
+        (0x58, 1),
+        (0x80, 8),
+        (0x88, 8),
+        (0x90, 64),
+        (0x98, 128),
+        (0xC0, 512),
+        (0xC8, 1024),
+    ];
+    fields.iter().for_each(|(at, value)| put(&mut file, *at, *value));
+    put(&mut file, 512, 0xCAFE_CAFE);
+    put(&mut file, 512 + 0x18, journal);
+    // The first 16 MiB have table 1, the rest table 0.
+    put(&mut file, 8 * 512, 0x1000_0000_0000_0001);
+    put(&mut file, 8 * 512 + 8, 0x1000_0000_0000_0000);
+    for (grain, value) in entries {
+        let table = if *grain < 4096 { 1 } else { 0 };
+        put(&mut file, (64 + table * 64) * 512 + (*grain % 4096) as usize * 8, *value);
+    }
+    for (number, byte) in data {
+        let at = (512 + *number as usize * 8) * 512;
+        file[at..at + 4096].fill(*byte);
+    }
+    file
+}
+
+#[test]
+fn a_sesparse_snapshot_is_read_by_the_kinds_of_its_entries() {
+    let base = pattern(40_000, |_| false);
+    // Grain number n: its low 12 bits stand in bits 48 to 59.
+    let at = |n: u64| 3 << 60 | (n & 0xFFF) << 48 | n >> 12;
+    let entries =
+        [(0, at(5)), (1, at(6)), (2, 1 << 60 | 77), (3, 2 << 60), (4095, at(0)), (4096, at(9)), (4999, at(10))];
+    let image = sesparse(&entries, &[(5, 0x51), (6, 0x61), (0, 0x01), (9, 0x91), (10, 0xA1)], 0);
+    let mut want = base.clone();
+    for (grain, byte) in [(0, 0x51), (1, 0x61), (2, 0), (3, 0), (4095, 0x01), (4096, 0x91), (4999, 0xA1)] {
+        want[grain * 4096..][..4096].fill(byte);
+    }
+    let parent = descriptor("vmfs", 5, None, "RW 40000 VMFS \"vm-flat.vmdk\"");
+    let child = descriptor("seSparse", 6, Some((5, "vm.vmdk")), "RW 40000 SESPARSE \"vm-000001-sesparse.vmdk\"");
+    let with = |image: &[u8], error: Option<&str>| {
+        let files: [(&str, &[u8]); 4] = [
+            ("vm-000001.vmdk", child.as_bytes()),
+            ("vm-000001-sesparse.vmdk", image),
+            ("vm.vmdk", parent.as_bytes()),
+            ("vm-flat.vmdk", &base),
+        ];
+        match error {
+            None => reads(&files, &want),
+            Some(text) => refused(&files, &["vm-000001-sesparse.vmdk: at byte ", text]),
+        }
+    };
+    with(&image, None);
+    for (image, text) in [
+        (sesparse(&entries, &[], 1), "journal was not replayed"),
+        (sesparse(&[(0, at(5)), (1, at(5))], &[], 0), "another grain lies"),
+        (sesparse(&[(0, at(1_000_000))], &[], 0), "outside the file"),
+        (sesparse(&[(0, 5 << 60)], &[], 0), "grain table entry"),
+        (sesparse(&[(0, 1)], &[], 0), "grain table entry"),
+        (image[..1000].to_vec(), "cut short"),
+        ([&image[..0x88], &[0; 8], &image[0x90..]].concat(), "directory is too small"),
+        ([&image[..8 * 512], &[0x77; 8], &image[8 * 512 + 8..]].concat(), "directory entry"),
+        ([&image[..24], &[9], &image[25..]].concat(), "grain size"),
+        ([&image[..512], &[0; 8], &image[520..]].concat(), "volatile header magic"),
+    ] {
+        with(&image, Some(text));
+    }
+}
