@@ -314,7 +314,34 @@ fn peers_11_and_33_a_parent_far_down_missing_or_changed_is_seen() {
     let at = other.windows(12).position(|w| w == b"CID=00000002").unwrap();
     other[at + 4..at + 12].copy_from_slice(b"deadbeef");
     fs::write(f.path().join("one.vmdk"), other).unwrap();
-    refused(f.path(), "two.vmdk", &["two.vmdk: at byte ", "CID deadbeef in one.vmdk", "expected parentCID 00000002"]);
+    refused(
+        f.path(),
+        "two.vmdk",
+        &["two.vmdk: at byte ", "CID deadbeef in one.vmdk", "expected parentCID 00000002", "--ignore-cid"],
+    );
+    run(f.path(), ["two.vmdk", "o.raw", "--ignore-cid"]).succeeds();
+    assert!(fs::read(f.path().join("o.raw")).unwrap() == want);
+}
+
+#[test]
+fn a_lock_of_a_running_machine_is_refused_for_any_image_of_the_chain_unless_ignored() {
+    let (f, want) = chain();
+    for locked in ["two.vmdk", "base.vmdk"] {
+        let lock = f.path().join(format!("{locked}.lck"));
+        fs::create_dir(&lock).unwrap();
+        reads(f.path(), "two.vmdk", &want); // an empty folder is left behind by some versions
+        fs::write(lock.join("M12345.lck"), "").unwrap();
+        refused(
+            f.path(),
+            "two.vmdk",
+            &[&format!("{locked}: a running machine"), "M12345.lck", "hint: ", "--ignore-lock"],
+        );
+        run(f.path(), ["two.vmdk", "o.raw", "--ignore-lock", "--force"]).succeeds();
+        assert!(fs::read(f.path().join("o.raw")).unwrap() == want);
+        run(f.path(), ["info", "--ignore-lock", "two.vmdk"]).succeeds();
+        fs::remove_dir_all(lock).unwrap();
+        fs::remove_file(f.path().join("o.raw")).unwrap();
+    }
 }
 
 #[test]

@@ -116,6 +116,12 @@ pub struct ConvertArgs {
     /// Take every stored byte of a VHD's blocks as valid, whatever its sector bitmaps say
     #[arg(long)]
     pub ignore_bitmaps: bool,
+    /// Read a VMDK that a running machine has locked
+    #[arg(long)]
+    pub ignore_lock: bool,
+    /// Take a parent whose content id is not what the snapshot recorded
+    #[arg(long)]
+    pub ignore_cid: bool,
     /// Worker threads; the bytes written do not depend on it [default: the cores, at most 8]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
@@ -151,6 +157,12 @@ pub struct ReadArgs {
     /// What the images are (vhd, vmdk, raw), whatever their content looks like
     #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
     pub input_format: Option<&'static Format>,
+    /// Look at a VMDK that a running machine has locked
+    #[arg(long)]
+    pub ignore_lock: bool,
+    /// Take a parent whose content id is not what the snapshot recorded
+    #[arg(long)]
+    pub ignore_cid: bool,
     /// Print one JSON object on stdout
     #[arg(long)]
     pub json: bool,

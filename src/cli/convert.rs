@@ -24,7 +24,12 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let kind = OutputKind::choose(args)?;
     let epoch = source_date_epoch()?;
     let target = Target::resolve(&args.output)?;
-    let options = OpenOptions { format: args.input_format, ignore_bitmaps: args.ignore_bitmaps };
+    let options = OpenOptions {
+        format: args.input_format,
+        ignore_bitmaps: args.ignore_bitmaps,
+        ignore_lock: args.ignore_lock,
+        ignore_cid: args.ignore_cid,
+    };
     let disk = format::open(&mut Gate::new(), &args.input, options)?;
     let identifiers = identifiers(args, &disk, kind, epoch)?;
     let file_name = target.file(None).file_name().unwrap_or_default().to_os_string();

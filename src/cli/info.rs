@@ -16,7 +16,12 @@ use super::{FAILED, STDOUT, no_stream, show};
 
 /// Each image by itself: one that cannot be opened does not hide the others.
 pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let options = OpenOptions { format: args.read.input_format, ..OpenOptions::default() };
+    let options = OpenOptions {
+        format: args.read.input_format,
+        ignore_lock: args.read.ignore_lock,
+        ignore_cid: args.read.ignore_cid,
+        ..OpenOptions::default()
+    };
     let (mut status, mut answers) = (ExitCode::SUCCESS, Vec::new());
     args.images.iter().try_for_each(|image| no_stream(image, "reading from standard input"))?;
     for (index, image) in args.images.iter().enumerate() {

@@ -82,6 +82,10 @@ pub struct OpenOptions {
     pub format: Option<&'static Format>,
     /// `--ignore-bitmaps`: every byte of an allocated VHD block is valid.
     pub ignore_bitmaps: bool,
+    /// `--ignore-lock`: read a VMDK that a running machine has locked.
+    pub ignore_lock: bool,
+    /// `--ignore-cid`: take a parent whose content id is not what the snapshot recorded.
+    pub ignore_cid: bool,
 }
 
 /// What a format has at hand while it opens an image.

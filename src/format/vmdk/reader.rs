@@ -107,6 +107,9 @@ impl Image {
             }
             false => (text(&file, 0, file.len())?, None),
         };
+        if !opening.options.ignore_lock {
+            refuse_locked(&file)?;
+        }
         let mut image = Image { file: Arc::clone(&file), descriptor, extents: Extents::default(), files: vec![file] };
         image.refuse_what_is_elsewhere()?;
         match own {
@@ -188,7 +191,9 @@ impl Image {
                 .advice("put the parent beside the snapshot, under that name"),
             _ => fault,
         })?;
-        self.check_parent(&file)?;
+        if !opening.options.ignore_cid {
+            self.check_parent(&file)?;
+        }
         Ok(Some(file))
     }
 
@@ -207,7 +212,7 @@ impl Image {
             )
             .found(format!("CID {} in {}", show(found), parent.name().display()))
             .expected(format!("parentCID {}", show(recorded)))
-            .advice("what lies under the snapshot is not what the machine saw: look for the parent as it was"))
+            .advice("look for the parent as it was: what lies under the snapshot is not what the machine saw; --ignore-cid goes on"))
     }
 
     /// The one extent of a file that holds its own descriptor: the file itself, whatever name stands there.
@@ -463,6 +468,22 @@ fn stream_header(
     }
     let capacity = if header.capacity == wanted { header.capacity } else { footer.capacity };
     Ok(SparseHeader { gd_offset: footer.gd_offset, rgd_offset: footer.rgd_offset, capacity, ..header })
+}
+
+/// A running machine of Workstation or Fusion keeps a folder `NAME.lck` with a lock in it beside each disk that it has open.
+fn refuse_locked(file: &InputFile) -> Result<(), Fault> {
+    let mut name = file.name().file_name().unwrap_or_default().to_os_string();
+    name.push(".lck");
+    let folder = file.folder().join(name);
+    // A folder that is not there, or cannot be read, locks nothing.
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
+    let locks = |name: &std::ffi::OsStr| name.as_encoded_bytes().ends_with(b".lck");
+    match entries.filter_map(Result::ok).map(|entry| entry.file_name()).find(|name| locks(name)) {
+        None => Ok(()),
+        Some(lock) => Err(Fault::new(Kind::Locked, file.name(), "a running machine has the disk open")
+            .found(folder.join(lock).display())
+            .advice("shut the machine down; --ignore-lock goes on if none runs")),
+    }
 }
 
 fn unsupported(file: &InputFile, what: &'static str) -> Fault {
