@@ -32,8 +32,11 @@ impl<T> Turnstile<T> {
 
     /// Waits for the ticket's turn and runs `work`, which should do no I/O (streams apart). `Ok(None)`: turned away.
     pub fn pass<R, E>(&self, ticket: u64, work: impl FnOnce(&mut T) -> Result<R, E>) -> Result<Option<R>, E> {
-        let waiting = |gate: &mut Gate<T>| gate.next != ticket && ticket < gate.stop;
-        let mut gate = self.moved.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut gate = self.lock();
+        // Not `wait_while`: once somebody panicked inside, it returns although the turn has not come.
+        while gate.next != ticket && ticket < gate.stop {
+            gate = self.moved.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
         if ticket >= gate.stop {
             return Ok(None);
         }
