@@ -273,6 +273,23 @@ fn r11_and_peers_12_grains_must_be_their_own_and_inflate_to_exactly_a_grain() {
 }
 
 #[test]
+fn a_directory_or_table_in_the_wrong_place_is_never_read_as_nothing() {
+    let file = Stream::of(&guest()).build();
+    let footer = file.len() - 1024;
+    for sector in [128u8, 0, 1, 50, 129] {
+        let mut file = file.clone();
+        file[footer + 56] = sector;
+        refused(&[("a.vmdk", &file)], &["a.vmdk: "]);
+    }
+    let gde = footer - 512 - 512;
+    for flip in [1, 2, 3, 4] {
+        let mut file = file.clone();
+        file[gde] ^= flip;
+        refused(&[("a.vmdk", &file)], &["a.vmdk: at byte ", "directory entry cannot be"]);
+    }
+}
+
+#[test]
 fn capacities_that_differ_are_decided_by_the_extent_line() {
     let file = Stream::of(&guest()).build();
     let footer = file.len() - 1024;
@@ -348,6 +365,8 @@ fn a_redo_log_over_a_flat_disk_gives_each_sector_from_the_youngest() {
         (20, 1, "directory lies in the header"),
         (28, 1 << 30, "free sector"),
         (2048, 1 << 30, "cannot be"),
+        (24, 0, "directory is too small"),
+        (5 * 512 + 3 * 4, 6, "or a table"),
     ] {
         let mut delta = delta.clone();
         delta[at..at + 4].copy_from_slice(&value.to_le_bytes());

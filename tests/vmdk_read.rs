@@ -443,3 +443,71 @@ fn a_capacity_that_is_rounded_up_does_not_make_the_disk_larger_and_a_smaller_one
     fs::write(f.path().join("a.vmdk"), image.build()).unwrap();
     refused(f.path(), "a.vmdk", &["at byte 12: ", "capacity is less", "expected 700"]);
 }
+
+#[test]
+fn a_child_whose_parent_cannot_be_told_is_never_read_as_a_base() {
+    let (f, _) = chain();
+    let good = descriptor("custom", 3, Some((2, "one.vmdk")), "RW 643 SPARSE \"x\"");
+    for (from, to) in [
+        ("parentCID=00000002", "parentCID=g0000002"),
+        ("parentCID=00000002", "parentCID=0x000002"),
+        ("parentCID=00000002", "parentCID=00000002a"),
+        ("parentCID=00000002\n", ""),
+    ] {
+        fs::write(f.path().join("d.vmdk"), good.replace(from, to)).unwrap();
+        refused(f.path(), "d.vmdk", &["d.vmdk: at byte ", "parentCID"]);
+    }
+    let odd = descriptor("custom", 3, None, "RW 643 SPARSE \"s\"")
+        .replace("createType", "parentFileNameHint=\"one.vmdk\"\ncreateType");
+    fs::write(f.path().join("s"), Sparse { descriptor: String::new(), ..Sparse::of(&guest()) }.build()).unwrap();
+    fs::write(f.path().join("d.vmdk"), odd).unwrap();
+    warns(f.path(), "d.vmdk", &guest(), &["parentCID says that there is none"]);
+}
+
+#[test]
+fn a_damaged_extent_line_is_never_passed_over() {
+    let f = folder(&[("a", &pattern(64, |_| false))]);
+    for line in ["SW 16 FLAT \"a\" 16", "RW=16 FLAT \"a\" 16", "RW 1x6 FLAT \"a\" 16", "RW 16 FLOT \"a\" 16"] {
+        let text = descriptor("custom", 1, None, &format!("RW 16 FLAT \"a\" 0\n{line}\nRW 32 FLAT \"a\" 32"));
+        fs::write(f.path().join("d.vmdk"), text).unwrap();
+        refused(f.path(), "d.vmdk", &["d.vmdk: at byte ", line]);
+    }
+}
+
+#[test]
+fn tables_that_lie_in_tables_or_serve_twice_are_damage() {
+    let mut image = Sparse::of(&pattern(400 * 128, |n| n > 100 && n < 40_000));
+    (image.flags, image.gtes) = (1, 128);
+    let file = image.build();
+    let gd = image.gd() as usize * 512;
+    let first = u32::from_le_bytes(file[gd..gd + 4].try_into().unwrap());
+    // Among the grains, into the directory, behind the file.
+    for value in [image.overhead() as u32, image.gd() as u32, 1 << 30] {
+        let mut file = file.clone();
+        set(&mut file, gd + 4, value);
+        let f = folder(&[("a.vmdk", &file)]);
+        refused(f.path(), "a.vmdk", &[&format!("at byte {}: ", gd + 4), "directory entry cannot be"]);
+    }
+    // Another's place.
+    for value in [first, first + 2] {
+        let mut twice = file.clone();
+        set(&mut twice, gd + 4, value);
+        let f = folder(&[("a.vmdk", &twice)]);
+        refused(f.path(), "a.vmdk", &["a.vmdk: at byte ", "cannot be"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn r10_a_descriptor_of_many_keys_or_many_lines_is_read_in_bounded_memory_and_time() {
+    use common::process::measured;
+    let keys: String = (0..1_000_000).map(|n| format!("{n:x}=\n")).collect();
+    let lines = "RW 1 FLAT \"a\" 0\n".repeat(60_000);
+    let f = folder(&[("a", &[7; 512])]);
+    for text in [format!("RW 1 FLAT \"a\" 0\n{keys}"), lines] {
+        fs::write(f.path().join("d.vmdk"), format!("createType=\"custom\"\n{text}")).unwrap();
+        let (status, peak, time) =
+            measured(common::vdconv().current_dir(f.path()).args(["d.vmdk", "o.raw", "--force"]));
+        assert!(status.success() && peak < 128 && time.as_secs() < 10, "{status} {peak} MiB {time:?}");
+    }
+}

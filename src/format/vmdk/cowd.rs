@@ -9,6 +9,7 @@
 //! |     12 |     4 | numSectors   | capacity                                              |
 //! |     16 |     4 | grainSize    | sectors, 1 in practice                                |
 //! |     20 |     4 | gdOffset     | sector of the grain directory                         |
+//! |     24 |     4 | numGDEntries | at least the tables of the disk                       |
 //! |     28 |     4 | freeSector   | the next free one: not behind the file's end          |
 //!
 //! A table has 4,096 entries whatever the grain; there is no copy. Entry 0: ask the parent; 1: zero.
@@ -35,6 +36,7 @@ mod at {
     pub const NUM_SECTORS: usize = 12;
     pub const GRAIN_SIZE: usize = 16;
     pub const GD_OFFSET: usize = 20;
+    pub const NUM_GD_ENTRIES: usize = 24;
     pub const FREE_SECTOR: usize = 28;
 }
 
@@ -80,8 +82,13 @@ pub fn read(file: &InputFile) -> Result<SparseHeader, Fault> {
         zeroed_grains: true,
         grains_are: Stored::Plain,
         unclean_shutdown: false,
+        marked_tables: false,
+        free_sector: Some(field(at::FREE_SECTOR).into()),
     };
     // Tables and data follow in the order they were needed.
     header.overhead = gd_offset + header.gd_sectors();
+    if u64::from(field(at::NUM_GD_ENTRIES)) < header.tables() {
+        return Err(damaged(at::NUM_GD_ENTRIES, "COWD grain directory is too small").expected(header.tables()));
+    }
     Ok(header)
 }

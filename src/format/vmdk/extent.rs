@@ -79,6 +79,14 @@ impl ExtentLine {
         line.split_once([' ', '\t']).is_some_and(|(word, _)| known(&ACCESSES, word).is_some())
     }
 
+    /// True where a line is none of a descriptor's, and yet looks like a damaged extent line: it names a type as its third word, or an
+    /// access as a key. Passing it over would move all later extents.
+    pub fn resembles(line: &str) -> bool {
+        let words: Vec<_> = line.split([' ', '\t', '=']).filter(|word| !word.is_empty()).collect();
+        let is_type = |n: usize| words.get(n).is_some_and(|word| known(&TYPES, word).is_some());
+        words.first().is_some_and(|word| known(&ACCESSES, word).is_some()) || is_type(1) || is_type(2)
+    }
+
     /// Parses a line that was trimmed; or what is wrong with it.
     pub fn parse(line: &str, byte: u64) -> Result<ExtentLine, &'static str> {
         let (access, rest) = word(line);
@@ -136,6 +144,12 @@ mod tests {
             ("RW 1 FLAT \"a\" b", "offset"),
         ] {
             assert!(ExtentLine::parse(bad, 0).unwrap_err().contains(what), "{bad}");
+        }
+        for damaged in ["SW 16 FLAT \"a\" 0", "RW=16 FLAT \"a\" 0", "R 16 FLAT", "16 FLAT \"a\""] {
+            assert!(ExtentLine::resembles(damaged), "{damaged}");
+        }
+        for other in ["version=1", "ddb.comment = \"a b FLATTER c\"", "# RW 16 FLAT", "some words"] {
+            assert!(!ExtentLine::resembles(other), "{other}");
         }
         assert!(ExtentLine::claims("noaccess 0 ZERO") && !ExtentLine::claims("RW=1") && !ExtentLine::claims("RWX 1"));
     }

@@ -4,13 +4,15 @@
 //! an entry that cannot be gives way to one that can; 0 (nothing here yet) gives way to a grain, since a writer that died between its two
 //! updates leaves that; two grains that differ, or two entries that cannot be, are a loss that names both places.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::header::SparseHeader;
+use super::stream::{MARKER_TABLE, marker_in_front};
 use crate::fault::Fault;
 use crate::image::{Claim, Claims, Here, Ledger, SECTOR};
 use crate::io::{InputFile, in_memory};
@@ -53,6 +55,8 @@ struct State {
     claims: Claims,
     /// Tables whose grains were claimed, with those that overlap others.
     claimed: HashMap<u64, Vec<usize>>,
+    /// First sectors of the tables that were read, with the number of each.
+    placed: BTreeMap<u64, u64>,
     warned: bool,
 }
 
@@ -132,6 +136,7 @@ impl GrainTables {
             pages: directories.iter().map(|_| None).collect(),
             claims: Claims::new(grain, SECTOR),
             claimed: HashMap::new(),
+            placed: BTreeMap::new(),
             warned: false,
         };
         Ok(GrainTables { kind, file, ledger, header, guest_start, directories, floor, state: Mutex::new(state) })
@@ -217,6 +222,11 @@ impl GrainTables {
         Ok(bytes.chunks_exact(4).map(LittleEndian::read_u32).collect())
     }
 
+    /// The first sector that nothing was written to.
+    fn end_sector(&self) -> u64 {
+        self.header.free_sector.unwrap_or(u64::MAX).min(self.file.len().div_ceil(SECTOR))
+    }
+
     /// Can a table begin at this sector: inside the file, behind header and descriptor, on no directory?
     fn table_can_be(&self, sector: u32) -> bool {
         let span = |start: u64, len: u64| start..start.saturating_add(len);
@@ -224,9 +234,25 @@ impl GrainTables {
         let meets = |other: Range<u64>| table.start < other.end && other.start < table.end;
         let descriptor = span(self.header.descriptor_offset, self.header.descriptor_sectors);
         sector != 0
-            && table.end <= self.file.len() / SECTOR
+            && table.end <= self.end_sector()
+            // Plain tables all lie in front of the grains.
+            && (self.kind != Kind::Plain || table.end <= self.floor.max(self.header.overhead.min(self.end_sector())))
             && !(self.header.descriptor_offset != 0 && meets(descriptor))
             && !self.directories.iter().any(|directory| meets(span(*directory, self.header.gd_sectors())))
+    }
+
+    /// Is what stands there this table: marked as one where tables are, and no other one's?
+    fn table_is_this(&self, state: &mut State, number: u64, sector: u32) -> Result<bool, Fault> {
+        let (start, len) = (u64::from(sector), u64::from(self.header.gtes_per_gt) * 4 / SECTOR);
+        if self.header.marked_tables && marker_in_front(&self.file, start)? != Some(MARKER_TABLE) {
+            return Ok(false);
+        }
+        let mut near = state.placed.range(start.saturating_sub(len - 1)..start + len);
+        let other = near.any(|(_, owner)| *owner != number);
+        if !other {
+            state.placed.insert(start, number);
+        }
+        Ok(!other)
     }
 
     /// What an entry means; `None`: it cannot be.
@@ -236,7 +262,7 @@ impl GrainTables {
             1 => self.header.zeroed_grains.then_some(Grain::Zero),
             sector => {
                 let place = u64::from(sector);
-                (place >= self.floor && place * SECTOR < self.file.len()).then_some(Grain::At(sector))
+                (place >= self.floor && place < self.end_sector()).then_some(Grain::At(sector))
             }
         }
     }
@@ -253,18 +279,20 @@ impl GrainTables {
             return Ok(vec![Grain::Absent; in_memory(count)]);
         }
         let mut copies = Vec::new();
-        for (_, sector) in gdes.iter().filter(|(_, sector)| self.table_can_be(*sector)) {
+        let mut can_be = Vec::new();
+        for (_, sector) in &gdes {
+            can_be.push(self.table_can_be(*sector) && self.table_is_this(state, number, *sector)?);
+        }
+        for ((_, sector), _) in gdes.iter().zip(&can_be).filter(|(_, can_be)| **can_be) {
             let byte = u64::from(*sector) * SECTOR;
             if copies.iter().all(|(other, _)| *other != byte) {
                 copies.push((byte, self.entries(byte, count)?));
             }
         }
         let first_guest = self.guest_start + number * per_table * self.header.grain_sectors * SECTOR;
-        if copies.len() < self.directories.len()
-            && !copies.is_empty()
-            && gdes.iter().any(|(_, s)| !self.table_can_be(*s))
-        {
-            let (byte, sector) = gdes.iter().copied().find(|(_, s)| !self.table_can_be(*s)).unwrap_or_default();
+        if copies.len() < self.directories.len() && !copies.is_empty() && can_be.contains(&false) {
+            let odd = gdes.iter().zip(&can_be).find(|(_, can_be)| !**can_be);
+            let (byte, sector) = odd.map(|(gde, _)| *gde).unwrap_or_default();
             self.warn(
                 state,
                 first_guest,
@@ -345,21 +373,32 @@ impl GrainTables {
 
     /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
     fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
-        if !state.claimed.contains_key(&number) {
+        let State { claims, claimed, placed, .. } = state;
+        if let Entry::Vacant(first_look) = claimed.entry(number) {
+            let table = u64::from(self.header.gtes_per_gt) * 4 / SECTOR;
+            let on_a_table = |sector: u64| {
+                placed.range(sector.saturating_sub(table - 1)..sector + self.header.grain_sectors).next().is_some()
+            };
             let places = grains.iter().enumerate().filter_map(|(index, grain)| match grain {
-                Grain::At(sector) => Some((index, u64::from(*sector) * SECTOR)),
+                Grain::At(sector) => Some((index, u64::from(*sector))),
                 _ => None,
             });
-            let overlapping =
-                places.filter(|(_, at)| state.claims.claim(*at) == Claim::Overlaps).map(|(index, _)| index).collect();
-            state.claimed.insert(number, overlapping);
+            let overlapping = places
+                .filter(|(_, sector)| on_a_table(*sector) || claims.claim(sector * SECTOR) == Claim::Overlaps)
+                .map(|(index, _)| index)
+                .collect();
+            first_look.insert(overlapping);
         }
-        for index in state.claimed.get(&number).into_iter().flatten() {
+        for index in claimed.get(&number).into_iter().flatten() {
             if let Some(grain) = grains.get_mut(*index)
                 && let Grain::At(sector) = *grain
             {
                 let primary = (table_byte + *index as u64 * 4, sector);
-                *grain = Grain::Lost(Loss { what: "VMDK grain lies where another grain lies", primary, copy: None });
+                *grain = Grain::Lost(Loss {
+                    what: "VMDK grain lies where another grain lies, or a table",
+                    primary,
+                    copy: None,
+                });
             }
         }
     }

@@ -111,6 +111,10 @@ pub struct SparseHeader {
     pub grains_are: Stored,
     /// The writer did not come to its end.
     pub unclean_shutdown: bool,
+    /// Each table has its marker in front (known of streams whose directory has one).
+    pub marked_tables: bool,
+    /// Sectors from here on were never written (COWD).
+    pub free_sector: Option<u64>,
 }
 
 impl SparseHeader {
@@ -173,6 +177,8 @@ impl SparseHeader {
                 (compressed, markers, algorithm) => Stored::Unknown { compressed, markers, algorithm },
             },
             unclean_shutdown: raw[at::UNCLEAN_SHUTDOWN] != 0,
+            marked_tables: false,
+            free_sector: None,
         })
     }
 

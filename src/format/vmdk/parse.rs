@@ -16,6 +16,25 @@ pub const MAX_LEN: u64 = 16 << 20;
 /// Parent CID of a disk without a parent.
 pub const NO_PARENT: u32 = 0xFFFF_FFFF;
 
+/// The keys that something is made of, in lower case.
+const KEYS: [&str; 15] = [
+    "cid",
+    "parentcid",
+    "createtype",
+    "parentfilenamehint",
+    "encryptionkeys",
+    "keyid",
+    "isnativesnapshot",
+    "ddb.iofilters",
+    "ddb.adaptertype",
+    "ddb.geometry.cylinders",
+    "ddb.geometry.heads",
+    "ddb.geometry.sectors",
+    "ddb.uuid.image",
+    "ddb.uuid.parent",
+    "ddb.longcontentid",
+];
+
 /// What a descriptor says.
 #[derive(Debug, Default)]
 pub struct Parsed {
@@ -53,6 +72,9 @@ impl Parsed {
                 Fault::new(Kind::Damaged, file, format!("VMDK descriptor: {what}")).at(byte).found(line)
             })?;
             self.extents.push(extent);
+        } else if !line.starts_with('#') && ExtentLine::resembles(line) {
+            let what = "VMDK descriptor: a damaged extent line";
+            return Err(Fault::new(Kind::Damaged, file, what).at(byte).found(line));
         } else if !line.starts_with('#')
             && let Some((key, value)) = line.split_once('=')
         {
@@ -62,7 +84,10 @@ impl Parsed {
                 None => value,
             };
             let key = key.trim_matches([' ', '\t']).to_ascii_lowercase();
-            self.keys.entry(key).or_insert((byte, value.to_string()));
+            // The others would only cost memory.
+            if KEYS.iter().any(|known| *known == key || known.strip_prefix("ddb.") == Some(&key)) {
+                self.keys.entry(key).or_insert((byte, value.to_string()));
+            }
         }
         Ok(())
     }

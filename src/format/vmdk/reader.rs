@@ -1,6 +1,6 @@
 //! Opens a VMDK: its descriptor, its extents, and the parents that it is a snapshot of.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,6 +87,8 @@ struct Image {
     descriptor: Parsed,
     extents: Extents,
     files: Vec<Arc<InputFile>>,
+    /// Extents' files by the names that the descriptor has: one may serve many lines.
+    named: HashMap<String, Arc<InputFile>>,
 }
 
 impl Image {
@@ -110,8 +112,15 @@ impl Image {
         if !opening.options.ignore_lock {
             refuse_locked(&file)?;
         }
-        let mut image = Image { file: Arc::clone(&file), descriptor, extents: Extents::default(), files: vec![file] };
+        let mut image = Image {
+            file: Arc::clone(&file),
+            descriptor,
+            extents: Extents::default(),
+            files: vec![file],
+            named: HashMap::new(),
+        };
         image.refuse_what_is_elsewhere()?;
+        image.check_parent_keys(opening)?;
         match own {
             Some(header) => image.own_extent(opening, header)?,
             None => image.named_extents(opening)?,
@@ -163,7 +172,29 @@ impl Image {
     }
 
     fn is_child(&self) -> bool {
-        self.descriptor.cid("parentCID").is_some_and(|cid| cid != NO_PARENT)
+        self.descriptor.get("parentCID").is_some() && self.descriptor.cid("parentCID") != Some(NO_PARENT)
+    }
+
+    /// A parent that is named and whose content id cannot be read: reading on as if there were none would hand out zeroes.
+    fn check_parent_keys(&self, opening: &Opening<'_>) -> Result<(), Fault> {
+        let text = self.descriptor.get("parentCID");
+        let hint = self.descriptor.get("parentFileNameHint").filter(|hint| !hint.is_empty());
+        match (text, self.descriptor.cid("parentCID"), hint) {
+            (Some(text), None, _) => Err(self
+                .fault(Kind::Damaged, "parentCID", "VMDK descriptor: parentCID")
+                .found(text)
+                .expected("hex digits")),
+            (None, _, Some(hint)) => {
+                let what = "VMDK descriptor: a parent is named, and no parentCID";
+                Err(self.fault(Kind::Damaged, "parentFileNameHint", what).found(hint))
+            }
+            (_, Some(NO_PARENT), Some(hint)) => {
+                let what = "a parent is named, and parentCID says that there is none";
+                opening.ledger.warn(self.fault(Kind::Damaged, "parentFileNameHint", what).found(hint));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The parent that the descriptor names: beside the child, or by its bare name. Its content id must be what the child recorded.
@@ -277,16 +308,21 @@ impl Image {
         if ["vsan://", "vvol://"].iter().any(|scheme| name.to_ascii_lowercase().starts_with(scheme)) {
             return refuse("an object of vSAN or VVol: the data is not in files");
         }
-        let file = opening.gate.named(&self.file, Path::new(name)).map_err(|fault| match fault.kind() {
-            Kind::NotFound => Fault::new(Kind::NotFound, self.file.name(), "an extent is not there")
-                .at(line.byte)
-                .found(name)
-                .advice("put it beside the descriptor, under that name"),
-            _ => fault,
-        })?;
-        if self.files.iter().all(|other| other.id() != file.id()) {
-            self.files.push(Arc::clone(&file));
-        }
+        let file = match self.named.get(name) {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = opening.gate.named(&self.file, Path::new(name)).map_err(|fault| match fault.kind() {
+                    Kind::NotFound => Fault::new(Kind::NotFound, self.file.name(), "an extent is not there")
+                        .at(line.byte)
+                        .found(name)
+                        .advice("put it beside the descriptor, under that name"),
+                    _ => fault,
+                })?;
+                self.named.insert(name.clone(), Arc::clone(&file));
+                self.files.push(Arc::clone(&file));
+                file
+            }
+        };
         let mut raw = [0; header::LEN];
         let got = match line.kind {
             ExtentType::Flat | ExtentType::Vmfs => 0,
@@ -358,6 +394,17 @@ impl Image {
         // The line decides how much of the disk the extent is; what the header lacks of it cannot be had.
         let capacity = header.capacity.saturating_mul(SECTOR);
         let stored = len.min(capacity);
+        if capacity - stored > header.grain_sectors * SECTOR {
+            let odd = Fault::damaged(
+                file.name(),
+                12,
+                "VMDK extent capacity is more than the descriptor says: the rest is left out",
+            );
+            opening.ledger.warn(
+                odd.found(format!("{} sectors", header.capacity))
+                    .against(format!("the descriptor says {}", len / SECTOR)),
+            );
+        }
         let short = Fault::damaged(file.name(), 12, "VMDK extent capacity is less than the descriptor says")
             .found(format!("{} sectors", header.capacity))
             .expected(len / SECTOR);
@@ -449,6 +496,28 @@ fn stream_header(
             Fault::damaged(file.name(), at + SECTOR, "the streamOptimized VMDK does not end behind its footer");
         opening.ledger.warn(warning.found(format!("{behind} bytes")).expected("one sector, the end of the stream"));
     }
+    // Behind its marker, right in front of the footer's, the directory has its place; the footer must say the same.
+    let place = (at / SECTOR).checked_sub(1 + footer.gd_sectors());
+    let marked = match place {
+        Some(place) => stream::marker_in_front(file, place)? == Some(stream::MARKER_DIRECTORY),
+        None => false,
+    };
+    if marked && footer.gd_offset != place {
+        return Err(Fault::damaged(
+            file.name(),
+            at + 56,
+            "the footer of the streamOptimized VMDK leads past its grain directory",
+        )
+        .found(format!("sector {}", footer.gd_offset.unwrap_or_default()))
+        .expected(format!("sector {}", place.unwrap_or_default())));
+    }
+    if !marked {
+        opening.ledger.warn(Fault::damaged(
+            file.name(),
+            at,
+            "no marker in front of the grain directory of the streamOptimized VMDK",
+        ));
+    }
     let wanted = len.div_ceil(SECTOR);
     if footer.grain_sectors != header.grain_sectors
         || footer.grains_are != header.grains_are
@@ -467,7 +536,13 @@ fn stream_header(
         opening.ledger.warn(differ);
     }
     let capacity = if header.capacity == wanted { header.capacity } else { footer.capacity };
-    Ok(SparseHeader { gd_offset: footer.gd_offset, rgd_offset: footer.rgd_offset, capacity, ..header })
+    Ok(SparseHeader {
+        gd_offset: footer.gd_offset,
+        rgd_offset: footer.rgd_offset,
+        capacity,
+        marked_tables: marked,
+        ..header
+    })
 }
 
 /// A running machine of Workstation or Fusion keeps a folder `NAME.lck` with a lock in it beside each disk that it has open.

@@ -19,6 +19,10 @@ use crate::io::{FileId, InputFile, in_memory};
 
 /// Bytes of a grain's marker in front of its stream.
 const MARKER: u64 = 12;
+/// Type of the marker in front of a grain table.
+pub const MARKER_TABLE: u32 = 1;
+/// Type of the marker in front of the grain directory.
+pub const MARKER_DIRECTORY: u32 = 2;
 /// Type of the marker in front of the footer.
 const MARKER_FOOTER: u32 = 3;
 /// How far from the end a footer is looked for behind which something was appended, in bytes.
@@ -52,6 +56,15 @@ pub fn footer(file: &InputFile) -> Result<Option<(u64, SparseHeader)>, Fault> {
         }
     }
     Ok(None)
+}
+
+/// The type of the metadata marker in the sector in front of `sector`; `None`: there is no marker.
+pub fn marker_in_front(file: &InputFile, sector: u64) -> Result<Option<u32>, Fault> {
+    let Some(at) = sector.checked_sub(1).and_then(|sector| sector.checked_mul(SECTOR)) else { return Ok(None) };
+    let mut raw = [0; 16];
+    let got = file.read_up_to(at, &mut raw)?;
+    let kind = LittleEndian::read_u32(&raw[12..]);
+    Ok((got == raw.len() && LittleEndian::read_u32(&raw[8..]) == 0 && kind != 0).then_some(kind))
 }
 
 /// Inflates grains; each worker has one.
