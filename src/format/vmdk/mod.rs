@@ -21,6 +21,7 @@ mod flat;
 mod grain_tables;
 mod header;
 mod layout;
+mod lock;
 mod parse;
 mod reader;
 mod sesparse;

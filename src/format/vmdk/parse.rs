@@ -9,10 +9,13 @@ use std::path::Path;
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 
 use super::extent::ExtentLine;
+use super::header::{self, SparseHeader};
 use crate::fault::{Fault, Kind};
+use crate::image::SECTOR;
+use crate::io::{InputFile, in_memory};
 
 /// The longest descriptor that is read, in bytes: a thousand extents take 100 KiB.
-pub const MAX_LEN: u64 = 16 << 20;
+const MAX_LEN: u64 = 16 << 20;
 /// Parent CID of a disk without a parent.
 pub const NO_PARENT: u32 = 0xFFFF_FFFF;
 
@@ -117,6 +120,42 @@ impl Parsed {
     pub fn is_one(&self) -> bool {
         !self.extents.is_empty() || self.keys.contains_key("createtype")
     }
+}
+
+/// The descriptor of a file, wherever in it.
+pub fn descriptor_of(file: &InputFile) -> Result<Parsed, Fault> {
+    let mut raw = [0; header::LEN];
+    let got = file.read_up_to(0, &mut raw)?;
+    match got == header::LEN && raw.starts_with(&header::MAGIC) {
+        true => embedded(file, &SparseHeader::parse(&raw, file.name())?),
+        false => text(file, 0, file.len()),
+    }
+}
+
+/// The embedded descriptor; one that is all zero, or not there, says nothing.
+pub fn embedded(file: &InputFile, header: &SparseHeader) -> Result<Parsed, Fault> {
+    let (at, len) = (header.descriptor_offset.saturating_mul(SECTOR), header.descriptor_sectors.saturating_mul(SECTOR));
+    if header.descriptor_offset == 0 || len == 0 {
+        return Ok(Parsed::default());
+    }
+    if at.checked_add(len).is_none_or(|end| end > file.len()) {
+        return Err(Fault::damaged(file.name(), 28, "the embedded VMDK descriptor lies outside the file")
+            .found(format!("sector {}, {} sectors", header.descriptor_offset, header.descriptor_sectors))
+            .against(format!("the file has {} bytes", file.len())));
+    }
+    text(file, at, len)
+}
+
+/// The descriptor that is a text of `len` bytes from `at`.
+pub fn text(file: &InputFile, at: u64, len: u64) -> Result<Parsed, Fault> {
+    if len > MAX_LEN {
+        return Err(Fault::new(Kind::OverLimit, file.name(), "VMDK descriptor")
+            .found(format!("{len} bytes"))
+            .expected(format!("at most {MAX_LEN}")));
+    }
+    let mut bytes = vec![0; in_memory(len)];
+    file.read_exact(at, &mut bytes)?;
+    Parsed::parse(&bytes, file.name(), at)
 }
 
 /// The encoding that the text names, of those that are known. Windows' number 949 has a name of its own.

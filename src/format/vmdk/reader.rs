@@ -11,13 +11,14 @@ use super::extent::{Access, ExtentLine, ExtentType};
 use super::extents::{Body, Extents};
 use super::grain_tables::{GrainTables, Kind as TableKind};
 use super::header::{self, SparseHeader, Stored};
-use super::parse::{MAX_LEN, NO_PARENT, Parsed};
+use super::lock::refuse_locked;
+use super::parse::{NO_PARENT, Parsed, descriptor_of, embedded, text};
 use super::sesparse::{self, SeTables};
 use super::stream::{self, StreamExtent};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
 use crate::image::{Disk, Facts, Geometry, SECTOR};
-use crate::io::{InputFile, in_memory};
+use crate::io::InputFile;
 
 /// Snapshots on top of each other that are followed.
 const MAX_DEPTH: usize = 1024;
@@ -368,7 +369,7 @@ impl Image {
                 return Err(Fault::damaged(file.name(), 56, "VMDK without a grain directory"));
             }
             Stored::Plain => (TableKind::Plain, header),
-            Stored::Deflated => (TableKind::Packed, stream_header(opening, &file, header, len)?),
+            Stored::Deflated => (TableKind::Packed, stream::complete(&opening.ledger, &file, header, len)?),
             Stored::Unknown { compressed, markers, algorithm } => {
                 let found = format!("compressed {compressed}, markers {markers}, algorithm {algorithm}");
                 return Err(unsupported(&file, "VMDK compression flags that nobody writes").at(8).found(found));
@@ -467,100 +468,6 @@ impl Image {
     }
 }
 
-/// The header of a stream: where its directory came last, the footer says where. What is behind the footer is told.
-fn stream_header(
-    opening: &Opening<'_>,
-    file: &InputFile,
-    header: SparseHeader,
-    len: u64,
-) -> Result<SparseHeader, Fault> {
-    if header.grain_sectors > stream::MAX_GRAIN_SECTORS {
-        return Err(Fault::new(Kind::OverLimit, file.name(), "a compressed VMDK grain is inflated whole")
-            .at(20)
-            .found(format!("{} sectors", header.grain_sectors))
-            .expected(format!("at most {}", stream::MAX_GRAIN_SECTORS)));
-    }
-    if header.gd_offset.is_some() {
-        return Ok(header);
-    }
-    let Some((at, footer)) = stream::footer(file)? else {
-        return Err(Fault::damaged(
-            file.name(),
-            file.len(),
-            "the streamOptimized VMDK has no footer: is it cut short?",
-        ));
-    };
-    let behind = file.len() - (at + SECTOR);
-    if behind != SECTOR {
-        let warning =
-            Fault::damaged(file.name(), at + SECTOR, "the streamOptimized VMDK does not end behind its footer");
-        opening.ledger.warn(warning.found(format!("{behind} bytes")).expected("one sector, the end of the stream"));
-    }
-    // Behind its marker, right in front of the footer's, the directory has its place; the footer must say the same.
-    let place = (at / SECTOR).checked_sub(1 + footer.gd_sectors());
-    let marked = match place {
-        Some(place) => stream::marker_in_front(file, place)? == Some(stream::MARKER_DIRECTORY),
-        None => false,
-    };
-    if marked && footer.gd_offset != place {
-        return Err(Fault::damaged(
-            file.name(),
-            at + 56,
-            "the footer of the streamOptimized VMDK leads past its grain directory",
-        )
-        .found(format!("sector {}", footer.gd_offset.unwrap_or_default()))
-        .expected(format!("sector {}", place.unwrap_or_default())));
-    }
-    if !marked {
-        opening.ledger.warn(Fault::damaged(
-            file.name(),
-            at,
-            "no marker in front of the grain directory of the streamOptimized VMDK",
-        ));
-    }
-    let wanted = len.div_ceil(SECTOR);
-    if footer.grain_sectors != header.grain_sectors
-        || footer.grains_are != header.grains_are
-        || footer.gd_offset.is_none()
-    {
-        return Err(Fault::damaged(file.name(), at, "the footer of the streamOptimized VMDK contradicts its header"));
-    }
-    if footer.capacity != header.capacity {
-        let differ =
-            Fault::damaged(file.name(), at + 12, "header and footer of the streamOptimized VMDK differ in capacity")
-                .found(format!("{} sectors", footer.capacity))
-                .against(format!("the header says {}, the descriptor {wanted}", header.capacity));
-        if footer.capacity != wanted && header.capacity != wanted {
-            return Err(differ);
-        }
-        opening.ledger.warn(differ);
-    }
-    let capacity = if header.capacity == wanted { header.capacity } else { footer.capacity };
-    Ok(SparseHeader {
-        gd_offset: footer.gd_offset,
-        rgd_offset: footer.rgd_offset,
-        capacity,
-        marked_tables: marked,
-        ..header
-    })
-}
-
-/// A running machine of Workstation or Fusion keeps a folder `NAME.lck` with a lock in it beside each disk that it has open.
-fn refuse_locked(file: &InputFile) -> Result<(), Fault> {
-    let mut name = file.name().file_name().unwrap_or_default().to_os_string();
-    name.push(".lck");
-    let folder = file.folder().join(name);
-    // A folder that is not there, or cannot be read, locks nothing.
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
-    let locks = |name: &std::ffi::OsStr| name.as_encoded_bytes().ends_with(b".lck");
-    match entries.filter_map(Result::ok).map(|entry| entry.file_name()).find(|name| locks(name)) {
-        None => Ok(()),
-        Some(lock) => Err(Fault::new(Kind::Locked, file.name(), "a running machine has the disk open")
-            .found(folder.join(lock).display())
-            .advice("shut the machine down; --ignore-lock goes on if none runs")),
-    }
-}
-
 fn unsupported(file: &InputFile, what: &'static str) -> Fault {
     Fault::new(Kind::Unsupported, file.name(), what)
 }
@@ -568,41 +475,6 @@ fn unsupported(file: &InputFile, what: &'static str) -> Fault {
 fn no_access(file: &InputFile, line: &ExtentLine) -> Fault {
     Fault::new(Kind::Damaged, file.name(), "an extent that the descriptor says is not to be had (NOACCESS)")
         .at(line.byte)
-}
-
-/// The descriptor of a file, wherever in it.
-fn descriptor_of(file: &InputFile) -> Result<Parsed, Fault> {
-    let mut raw = [0; header::LEN];
-    let got = file.read_up_to(0, &mut raw)?;
-    match got == header::LEN && raw.starts_with(&header::MAGIC) {
-        true => embedded(file, &SparseHeader::parse(&raw, file.name())?),
-        false => text(file, 0, file.len()),
-    }
-}
-
-/// The embedded descriptor; one that is all zero, or not there, says nothing.
-fn embedded(file: &InputFile, header: &SparseHeader) -> Result<Parsed, Fault> {
-    let (at, len) = (header.descriptor_offset.saturating_mul(SECTOR), header.descriptor_sectors.saturating_mul(SECTOR));
-    if header.descriptor_offset == 0 || len == 0 {
-        return Ok(Parsed::default());
-    }
-    if at.checked_add(len).is_none_or(|end| end > file.len()) {
-        return Err(Fault::damaged(file.name(), 28, "the embedded VMDK descriptor lies outside the file")
-            .found(format!("sector {}, {} sectors", header.descriptor_offset, header.descriptor_sectors))
-            .against(format!("the file has {} bytes", file.len())));
-    }
-    text(file, at, len)
-}
-
-fn text(file: &InputFile, at: u64, len: u64) -> Result<Parsed, Fault> {
-    if len > MAX_LEN {
-        return Err(Fault::new(Kind::OverLimit, file.name(), "VMDK descriptor")
-            .found(format!("{len} bytes"))
-            .expected(format!("at most {MAX_LEN}")));
-    }
-    let mut bytes = vec![0; in_memory(len)];
-    file.read_exact(at, &mut bytes)?;
-    Parsed::parse(&bytes, file.name(), at)
 }
 
 /// Is a file called as pieces of split disks are: `-s001.vmdk`?

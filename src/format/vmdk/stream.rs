@@ -13,8 +13,8 @@ use byteorder::{ByteOrder, LittleEndian};
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::header::{self, SparseHeader};
-use crate::fault::Fault;
-use crate::image::{SECTOR, Unpack};
+use crate::fault::{Fault, Kind};
+use crate::image::{Ledger, SECTOR, Unpack};
 use crate::io::{FileId, InputFile, in_memory};
 
 /// Bytes of a grain's marker in front of its stream.
@@ -22,13 +22,13 @@ const MARKER: u64 = 12;
 /// Type of the marker in front of a grain table.
 pub const MARKER_TABLE: u32 = 1;
 /// Type of the marker in front of the grain directory.
-pub const MARKER_DIRECTORY: u32 = 2;
+const MARKER_DIRECTORY: u32 = 2;
 /// Type of the marker in front of the footer.
 const MARKER_FOOTER: u32 = 3;
 /// How far from the end a footer is looked for behind which something was appended, in bytes.
 const SEARCH: u64 = 1 << 20;
 /// The largest grain that is inflated, in sectors.
-pub const MAX_GRAIN_SECTORS: u64 = 2048;
+const MAX_GRAIN_SECTORS: u64 = 2048;
 
 /// An extent of deflated grains.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct StreamExtent {
 }
 
 /// The footer of a stream whose header says that the directory came last: where it stands, and what it says. `None`: there is none.
-pub fn footer(file: &InputFile) -> Result<Option<(u64, SparseHeader)>, Fault> {
+fn footer(file: &InputFile) -> Result<Option<(u64, SparseHeader)>, Fault> {
     let end = file.len() - file.len() % SECTOR;
     let start = end.saturating_sub(SEARCH);
     let mut bytes = vec![0; in_memory(end - start)];
@@ -56,6 +56,79 @@ pub fn footer(file: &InputFile) -> Result<Option<(u64, SparseHeader)>, Fault> {
         }
     }
     Ok(None)
+}
+
+/// The header of a stream: where its directory came last, the footer says where. What is behind the footer is told.
+pub fn complete(ledger: &Ledger, file: &InputFile, header: SparseHeader, len: u64) -> Result<SparseHeader, Fault> {
+    if header.grain_sectors > MAX_GRAIN_SECTORS {
+        return Err(Fault::new(Kind::OverLimit, file.name(), "a compressed VMDK grain is inflated whole")
+            .at(20)
+            .found(format!("{} sectors", header.grain_sectors))
+            .expected(format!("at most {}", MAX_GRAIN_SECTORS)));
+    }
+    if header.gd_offset.is_some() {
+        return Ok(header);
+    }
+    let Some((at, footer)) = footer(file)? else {
+        return Err(Fault::damaged(
+            file.name(),
+            file.len(),
+            "the streamOptimized VMDK has no footer: is it cut short?",
+        ));
+    };
+    let behind = file.len() - (at + SECTOR);
+    if behind != SECTOR {
+        let warning =
+            Fault::damaged(file.name(), at + SECTOR, "the streamOptimized VMDK does not end behind its footer");
+        ledger.warn(warning.found(format!("{behind} bytes")).expected("one sector, the end of the stream"));
+    }
+    // Behind its marker, right in front of the footer's, the directory has its place; the footer must say the same.
+    let place = (at / SECTOR).checked_sub(1 + footer.gd_sectors());
+    let marked = match place {
+        Some(place) => marker_in_front(file, place)? == Some(MARKER_DIRECTORY),
+        None => false,
+    };
+    if marked && footer.gd_offset != place {
+        return Err(Fault::damaged(
+            file.name(),
+            at + 56,
+            "the footer of the streamOptimized VMDK leads past its grain directory",
+        )
+        .found(format!("sector {}", footer.gd_offset.unwrap_or_default()))
+        .expected(format!("sector {}", place.unwrap_or_default())));
+    }
+    if !marked {
+        ledger.warn(Fault::damaged(
+            file.name(),
+            at,
+            "no marker in front of the grain directory of the streamOptimized VMDK",
+        ));
+    }
+    let wanted = len.div_ceil(SECTOR);
+    if footer.grain_sectors != header.grain_sectors
+        || footer.grains_are != header.grains_are
+        || footer.gd_offset.is_none()
+    {
+        return Err(Fault::damaged(file.name(), at, "the footer of the streamOptimized VMDK contradicts its header"));
+    }
+    if footer.capacity != header.capacity {
+        let differ =
+            Fault::damaged(file.name(), at + 12, "header and footer of the streamOptimized VMDK differ in capacity")
+                .found(format!("{} sectors", footer.capacity))
+                .against(format!("the header says {}, the descriptor {wanted}", header.capacity));
+        if footer.capacity != wanted && header.capacity != wanted {
+            return Err(differ);
+        }
+        ledger.warn(differ);
+    }
+    let capacity = if header.capacity == wanted { header.capacity } else { footer.capacity };
+    Ok(SparseHeader {
+        gd_offset: footer.gd_offset,
+        rgd_offset: footer.rgd_offset,
+        capacity,
+        marked_tables: marked,
+        ..header
+    })
 }
 
 /// The type of the metadata marker in the sector in front of `sector`; `None`: there is no marker.
