@@ -158,6 +158,23 @@ fn peers_9_one_directory_or_table_destroyed_is_read_from_its_copy() {
 }
 
 #[test]
+fn a_damaged_overhead_is_told_and_the_tables_are_read() {
+    // With a copy of the tables, and without one that could stand in.
+    for flags in [3, 1] {
+        let file = Sparse { flags, ..Sparse::of(&guest()) }.build();
+        for overhead in [0u64, 1, 1 << 40, u64::MAX] {
+            let mut file = file.clone();
+            file[64..72].copy_from_slice(&overhead.to_le_bytes());
+            let f = folder(&[("a.vmdk", &file)]);
+            let (ran, out) = to_raw(f.path(), "a.vmdk");
+            let ran = ran.warns(&["at byte 64: ", "overHead"]);
+            assert_eq!(ran.err.matches("warning: ").count(), 1, "{}", ran.err);
+            assert!(out.unwrap() == guest());
+        }
+    }
+}
+
+#[test]
 fn entries_that_differ_are_decided_by_what_can_be() {
     let image = Sparse::of(&guest());
     let file = image.build();

@@ -45,6 +45,8 @@ pub struct GrainTables {
     directories: Vec<u64>,
     /// The first sector that a grain may have.
     floor: u64,
+    /// Where plain tables end at the latest: in front of the grains, where the header can be believed about that.
+    tables_end: u64,
     state: Mutex<State>,
 }
 
@@ -120,7 +122,8 @@ impl GrainTables {
             (false, None) => {}
         }
         let tables_end = directories.iter().max().map_or(0, |sector| sector + header.gd_sectors());
-        let floor = match (tables_end..=len_sectors).contains(&header.overhead) {
+        let believed = (tables_end..=len_sectors).contains(&header.overhead);
+        let floor = match believed {
             // In a stream the tables lie between the grains.
             _ if kind == Kind::Packed => header.descriptor_offset.saturating_add(header.descriptor_sectors).max(1),
             true => header.overhead,
@@ -139,7 +142,9 @@ impl GrainTables {
             placed: BTreeMap::new(),
             warned: false,
         };
-        Ok(GrainTables { kind, file, ledger, header, guest_start, directories, floor, state: Mutex::new(state) })
+        let tables_end = if kind == Kind::Plain && believed { header.overhead } else { u64::MAX };
+        let state = Mutex::new(state);
+        Ok(GrainTables { kind, file, ledger, header, guest_start, directories, floor, tables_end, state })
     }
 
     /// What holds the bytes from `from` on, up to `limit` at most, both counted from the extent's start; looks at one table.
@@ -235,8 +240,7 @@ impl GrainTables {
         let descriptor = span(self.header.descriptor_offset, self.header.descriptor_sectors);
         sector != 0
             && table.end <= self.end_sector()
-            // Plain tables all lie in front of the grains.
-            && (self.kind != Kind::Plain || table.end <= self.floor.max(self.header.overhead.min(self.end_sector())))
+            && table.end <= self.tables_end
             && !(self.header.descriptor_offset != 0 && meets(descriptor))
             && !self.directories.iter().any(|directory| meets(span(*directory, self.header.gd_sectors())))
     }

@@ -135,16 +135,14 @@ impl Grains {
     }
 
     /// The directories follow from the layout: every table is in its place.
-    fn directory(&self, directory: u64) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..self.layout.tables)
-            .map(|table| {
-                u32::try_from(self.layout.table(directory, table))
-                    .expect("tables of less than 2^32 sectors lie far below that")
-            })
-            .flat_map(u32::to_le_bytes)
-            .collect();
+    fn directory(&self, directory: u64) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::with_capacity(in_memory(self.layout.gd_sectors * SECTOR));
+        for table in 0..self.layout.tables {
+            let sector = u32::try_from(self.layout.table(directory, table));
+            bytes.extend(sector.map_err(|_| Fault::bug("a table behind the last sector"))?.to_le_bytes());
+        }
         bytes.resize(in_memory(self.layout.gd_sectors * SECTOR), 0);
-        bytes
+        Ok(bytes)
     }
 }
 
@@ -172,7 +170,7 @@ impl Placer for Grains {
     fn finish(&mut self, out: &mut Writes) -> Result<(), Fault> {
         self.turn_to(self.layout.tables, out);
         for directory in self.layout.directories() {
-            out.meta(FILE, directory * SECTOR, self.directory(directory));
+            out.meta(FILE, directory * SECTOR, self.directory(directory)?);
         }
         out.meta(FILE, DESCRIPTOR_OFFSET * SECTOR, self.descriptor.clone());
         let tables_end = self.layout.table(self.layout.gd_offset, self.layout.tables);
