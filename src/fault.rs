@@ -166,6 +166,11 @@ impl Fault {
         &self.0.field
     }
 
+    /// What stands there; empty where that is not told.
+    pub fn found_text(&self) -> &str {
+        &self.0.found
+    }
+
     /// What to do; empty where there is nothing.
     pub fn hint(&self) -> &str {
         &self.0.advice

@@ -21,7 +21,7 @@ use vdconv::io::{Gate, OutputFile, OutputOptions, Outputs};
 fn open(name: &str, bytes: Vec<u8>) -> Result<Disk, Fault> {
     let mut gate = Gate::new();
     gate.lay_over(name, bytes);
-    format::open(&mut gate, Path::new(name), OpenOptions::default())
+    format::open(&mut gate, Path::new(name), &OpenOptions::default())
 }
 
 /// The disk's chain, each layer held to the contract.
@@ -137,7 +137,7 @@ proptest! {
         let mut gate = Gate::new();
         gate.lay_over("a.raw", image.clone());
         let raw = format::by_name("raw");
-        let disk = format::open(&mut gate, Path::new("a.raw"), OpenOptions { format: raw, ..Default::default() }).unwrap();
+        let disk = format::open(&mut gate, Path::new("a.raw"), &OpenOptions { format: raw, ..Default::default() }).unwrap();
         for (from, len) in asks {
             let from = from % padded.len() as u64;
             let to = (from + len).min(padded.len() as u64);

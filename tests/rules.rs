@@ -316,7 +316,7 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
                     image.truncate(image.len() - step % 700);
                     let mut gate = Gate::new();
                     gate.lay_over(*name, image);
-                    if let Ok(disk) = format::open(&mut gate, Path::new(name), OpenOptions::default()) {
+                    if let Ok(disk) = format::open(&mut gate, Path::new(name), &OpenOptions::default()) {
                         let (mut resolver, end) = (disk.chain.resolver(), disk.facts.virtual_size);
                         let (mut at, mut runs) = (0, 0);
                         while at < end && runs < 1000 {

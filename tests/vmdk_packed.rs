@@ -142,11 +142,10 @@ fn streams_of_every_size_are_read_whole_and_short_last_grains_too() {
     }
 }
 
-#[test]
-fn a_stream_with_tables_in_front_is_read() {
-    // As QEMU and open-vmdk lay it out: the plain layout, with packed grains.
-    let guest = guest();
-    let mut image = Sparse::of(&guest);
+/// A VMDK with its tables in front, as QEMU and open-vmdk lay it out: the plain layout, with packed grains behind what `front` makes
+/// of their number and their length.
+fn tables_in_front(guest: &[u8], front: fn(u64, u32) -> Vec<u8>) -> Vec<u8> {
+    let mut image = Sparse::of(guest);
     (image.version, image.flags) = (3, 0x30003);
     let mut file = Sparse { grains: vec![None; 6], ..image.clone() }.build();
     file[77] = 1;
@@ -156,12 +155,80 @@ fn a_stream_with_tables_in_front_is_read() {
             let at = image.entry_at(directory, n as u64);
             file[at..at + 4].copy_from_slice(&sector.to_le_bytes());
         }
-        file.extend((n as u64 * 128).to_le_bytes());
-        file.extend((packed.len() as u32).to_le_bytes());
+        file.extend(front(n as u64 * 128, packed.len() as u32));
         file.extend(packed);
         file.resize(file.len().next_multiple_of(512), 0);
     }
-    reads(&[("a.vmdk", &file)], &guest);
+    file
+}
+
+/// The marker of a grain.
+fn marker(lba: u64, size: u32) -> Vec<u8> {
+    [lba.to_le_bytes().as_slice(), &size.to_le_bytes()].concat()
+}
+
+#[test]
+fn a_stream_with_tables_in_front_is_read() {
+    reads(&[("a.vmdk", &tables_in_front(&guest(), marker))], &guest());
+}
+
+#[test]
+fn flags_and_algorithm_that_contradict_each_other_are_decided_by_the_first_grain() {
+    let fronts: [fn(u64, u32) -> Vec<u8>; 3] = [marker, |_, size| size.to_le_bytes().to_vec(), |_, _| Vec::new()];
+    for front in fronts {
+        let file = tables_in_front(&guest(), front);
+        // Compressed without markers; compressed by an algorithm of 0; an algorithm without the flag.
+        for (flags, algorithm) in [(0x1_0003u32, 1), (0x3_0003, 0), (0x3, 1)] {
+            let mut file = file.clone();
+            file[8..12].copy_from_slice(&flags.to_le_bytes());
+            file[77] = algorithm;
+            let (ran, out) = to_raw(&[("a.vmdk", &file)]);
+            ran.warns(&["a.vmdk: at byte 8", "contradict", "the first grain decides"]);
+            assert!(out.unwrap() == guest(), "{flags:#x} {algorithm}");
+        }
+    }
+    // Grains that are stored as they are, under an algorithm that nobody used; and where nothing can be made of them.
+    let mut plain = Sparse::of(&guest()).build();
+    plain[77] = 1;
+    let (ran, out) = to_raw(&[("a.vmdk", &plain)]);
+    ran.warns(&["contradict"]);
+    assert!(out.unwrap() == guest());
+    for (flags, algorithm) in [(0x1_0003u32, 0), (0x2_0003, 0), (0x3, 2)] {
+        plain[8..12].copy_from_slice(&flags.to_le_bytes());
+        plain[77] = algorithm;
+        refused(&[("a.vmdk", &plain)], &["a.vmdk: at byte 8", "contradict"]);
+    }
+    // A grain that is another's is damage also where the marker is a guess.
+    let mut file = tables_in_front(&guest(), |lba, size| marker(lba ^ 128, size));
+    file[8..12].copy_from_slice(&0x1_0003u32.to_le_bytes());
+    refused(&[("a.vmdk", &file)], &["another grain's"]);
+}
+
+#[test]
+fn a_stream_is_found_in_front_of_the_zeroes_that_it_was_padded_with() {
+    let file = Stream::of(&guest()).build();
+    let padded = [file.as_slice(), &vec![0; (3 << 20) + 100]].concat();
+    let (ran, out) = to_raw(&[("a.vmdk", &padded)]);
+    ran.warns(&["does not end behind its footer"]);
+    assert!(out.unwrap() == guest());
+    // Preallocated: the zeroes are a hole, and cost nothing.
+    let folder = scratch();
+    let path = folder.path().join("a.vmdk");
+    fs::write(&path, &file).unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8 << 30).unwrap();
+    run(folder.path(), ["a.vmdk", "out.raw"]).warns(&["does not end behind its footer"]);
+    assert!(fs::read(folder.path().join("out.raw")).unwrap() == guest());
+    // Behind more stored zeroes than that it may lie anywhere: refused, not searched for.
+    fs::write(&path, [file.as_slice(), &vec![0; 66 << 20]].concat()).unwrap();
+    run(folder.path(), ["a.vmdk", "o.raw"]).fails(1, &["has no footer", "hint: "]);
+}
+
+#[test]
+fn a_fault_of_the_footer_names_the_footers_byte() {
+    let mut file = Stream::of(&guest()).build();
+    let footer = file.len() - 1024;
+    file[footer + 20] = 3;
+    refused(&[("a.vmdk", &file)], &[&format!("at byte {}: VMDK grain size", footer + 20)]);
 }
 
 #[test]
@@ -356,7 +423,10 @@ fn a_redo_log_over_a_flat_disk_gives_each_sector_from_the_youngest() {
         ("vm.vmdk", parent.as_bytes()),
         ("vm-flat.vmdk", &base),
     ];
-    reads(&files, &want);
+    // An entry of 1 is zero, and told: no known product writes it.
+    let (ran, out) = to_raw(&files);
+    assert!(ran.warns(&["vm-000001-delta.vmdk: at byte ", "COWD grain table entry of 1"]).status == Some(0));
+    assert!(out.unwrap() == want);
     // Damage: each field, a table and a grain outside the file, a cut.
     for (at, value, text) in [
         (4usize, 9u32, "version"),
@@ -456,4 +526,24 @@ fn a_sesparse_snapshot_is_read_by_the_kinds_of_its_entries() {
     ] {
         with(&image, Some(text));
     }
+}
+
+#[test]
+fn r10_two_tebibytes_of_nothing_cost_no_walk_over_their_tables() {
+    // A redo log of which one sector is stored: a million tables that are not there.
+    let sectors = (2u64 << 40) / 512 - 1;
+    let delta = cowd(sectors, &[(sectors - 1, 0x21)], &[]);
+    let text = descriptor("vmfsSparse", 6, None, &format!("RW {sectors} VMFSSPARSE \"d-delta.vmdk\""));
+    let folder = scratch();
+    fs::write(folder.path().join("d.vmdk"), text).unwrap();
+    fs::write(folder.path().join("d-delta.vmdk"), delta).unwrap();
+    let started = std::time::Instant::now();
+    run(folder.path(), ["d.vmdk", "out.raw"]).succeeds();
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    let out = fs::File::open(folder.path().join("out.raw")).unwrap();
+    assert_eq!(out.metadata().unwrap().len(), sectors * 512);
+    let mut last = [0; 512];
+    std::io::Seek::seek(&mut &out, std::io::SeekFrom::End(-512)).unwrap();
+    std::io::Read::read_exact(&mut &out, &mut last).unwrap();
+    assert_eq!(last, [0x21; 512]);
 }

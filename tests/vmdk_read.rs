@@ -4,54 +4,14 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
+use common::expect::{folder, reads, refused, to_raw, warns};
 use common::vmdk::{Sparse, descriptor};
-use common::{Ran, names, pattern, run, scratch};
-use tempfile::TempDir;
+use common::{pattern, run};
 
 /// Five grains and three sectors; the third grain is zero.
 fn guest() -> Vec<u8> {
     pattern(5 * 128 + 3, |n| (256..384).contains(&n))
-}
-
-/// A folder with these files.
-fn folder(files: &[(&str, &[u8])]) -> TempDir {
-    let folder = scratch();
-    for (name, bytes) in files {
-        fs::write(folder.path().join(name), bytes).unwrap();
-    }
-    folder
-}
-
-/// Converts `name` to raw; the sources stay as they are, and nothing but the output is made.
-fn to_raw(folder: &Path, name: &str) -> (Ran, Option<Vec<u8>>) {
-    let before = names(folder);
-    let ran = run(folder, [name, "out.raw"]);
-    let out = fs::read(folder.join("out.raw")).ok();
-    let _ = fs::remove_file(folder.join("out.raw"));
-    assert_eq!(names(folder), before);
-    assert_eq!(out.is_some(), ran.status == Some(0), "{}", ran.err);
-    (ran, out)
-}
-
-#[track_caller]
-fn reads(folder: &Path, name: &str, want: &[u8]) {
-    let (ran, out) = to_raw(folder, name);
-    ran.succeeds();
-    assert!(out.unwrap() == want);
-}
-
-#[track_caller]
-fn warns(folder: &Path, name: &str, want: &[u8], texts: &[&str]) {
-    let (ran, out) = to_raw(folder, name);
-    ran.warns(texts);
-    assert!(out.unwrap() == want);
-}
-
-#[track_caller]
-fn refused(folder: &Path, name: &str, texts: &[&str]) {
-    to_raw(folder, name).0.fails(1, texts);
 }
 
 fn set(image: &mut [u8], at: usize, value: u32) {
@@ -265,182 +225,6 @@ fn peers_30_31_32_and_38_descriptors_as_they_are_found_are_read() {
     }
 }
 
-/// A base, a child and a grandchild: files `base.vmdk`, `one.vmdk`, `two.vmdk`, and what the youngest must read.
-fn chain() -> (TempDir, Vec<u8>) {
-    let base = guest();
-    let mut want = base.clone();
-    let child = |cid: u32, parent: (u32, &str), changes: &[(usize, Option<u8>)], want: &mut [u8]| {
-        let text = descriptor("monolithicSparse", cid, Some(parent), "RW 643 SPARSE \"x\"");
-        let mut image = Sparse { descriptor: text, flags: 7, version: 1, ..Sparse::of(&vec![0; 643 * 512]) };
-        for (grain, fill) in changes {
-            image.grains[*grain] = Some(fill.map_or(vec![], |byte| vec![byte; 65_536]));
-            let end = (*grain * 65_536 + 65_536).min(want.len());
-            want[*grain * 65_536..end].fill(fill.unwrap_or(0));
-        }
-        image.build()
-    };
-    // Grains changed, zeroed by an entry of 1, and zeroed by stored zeroes.
-    let one = child(2, (0x1234_5678, "base.vmdk"), &[(0, Some(0x11)), (1, None), (4, Some(0))], &mut want);
-    let two = child(3, (2, "one.vmdk"), &[(2, Some(0x22)), (5, Some(0x23))], &mut want);
-    (folder(&[("base.vmdk", &Sparse::of(&base).build()), ("one.vmdk", &one), ("two.vmdk", &two)]), want)
-}
-
-#[test]
-fn a_chain_of_three_gives_each_grain_from_the_youngest_that_has_it() {
-    let (f, want) = chain();
-    reads(f.path(), "two.vmdk", &want);
-    let ran = run(f.path(), ["info", "two.vmdk"]).succeeds();
-    for text in [
-        "VMDK monolithicSparse",
-        "content id    00000003",
-        "parent        one.vmdk",
-        "parent        base.vmdk",
-        "adapter       lsilogic",
-    ] {
-        assert!(ran.out.contains(text), "{}", ran.out);
-    }
-    // The output is never one of the parents.
-    run(f.path(), ["two.vmdk", "base.vmdk", "--force"]).fails(2, &["the output is the input"]);
-}
-
-#[test]
-fn peers_11_and_33_a_parent_far_down_missing_or_changed_is_seen() {
-    let (f, want) = chain();
-    // The hint behind 140 lines of comments, and as Windows wrote it.
-    let mut text = descriptor("monolithicSparse", 3, Some((2, "C:\\vm\\one.vmdk")), "RW 643 SPARSE \"x\"");
-    text = text.replacen(
-        '\n',
-        &format!("\n{}", "# comment comment comment comment comment comment comment comment comment\n".repeat(140)),
-        1,
-    );
-    assert!(text.len() > 10_240);
-    let mut image = fs::read(f.path().join("two.vmdk")).unwrap();
-    image[512..512 + 9000].copy_from_slice(&[b' '; 9000]);
-    // As a text with the same extent.
-    fs::write(f.path().join("two-s001.vmdk"), {
-        image[512..512 + 20 * 512].fill(0);
-        image.clone()
-    })
-    .unwrap();
-    fs::write(f.path().join("three.vmdk"), text.replace("\"x\"", "\"two-s001.vmdk\"")).unwrap();
-    reads(f.path(), "three.vmdk", &want);
-
-    fs::rename(f.path().join("one.vmdk"), f.path().join("moved.vmdk")).unwrap();
-    refused(f.path(), "two.vmdk", &["two.vmdk: at byte ", "parent of this snapshot is not there", "one.vmdk"]);
-    let mut other = fs::read(f.path().join("moved.vmdk")).unwrap();
-    let at = other.windows(12).position(|w| w == b"CID=00000002").unwrap();
-    other[at + 4..at + 12].copy_from_slice(b"deadbeef");
-    fs::write(f.path().join("one.vmdk"), other).unwrap();
-    refused(
-        f.path(),
-        "two.vmdk",
-        &["two.vmdk: at byte ", "CID deadbeef in one.vmdk", "expected parentCID 00000002", "--ignore-cid"],
-    );
-    run(f.path(), ["two.vmdk", "o.raw", "--ignore-cid"]).succeeds();
-    assert!(fs::read(f.path().join("o.raw")).unwrap() == want);
-}
-
-#[test]
-fn a_lock_of_a_running_machine_is_refused_for_any_image_of_the_chain_unless_ignored() {
-    let (f, want) = chain();
-    for locked in ["two.vmdk", "base.vmdk"] {
-        let lock = f.path().join(format!("{locked}.lck"));
-        fs::create_dir(&lock).unwrap();
-        reads(f.path(), "two.vmdk", &want); // an empty folder is left behind by some versions
-        fs::write(lock.join("M12345.lck"), "").unwrap();
-        refused(
-            f.path(),
-            "two.vmdk",
-            &[&format!("{locked}: a running machine"), "M12345.lck", "hint: ", "--ignore-lock"],
-        );
-        run(f.path(), ["two.vmdk", "o.raw", "--ignore-lock", "--force"]).succeeds();
-        assert!(fs::read(f.path().join("o.raw")).unwrap() == want);
-        run(f.path(), ["info", "--ignore-lock", "two.vmdk"]).succeeds();
-        fs::remove_dir_all(lock).unwrap();
-        fs::remove_file(f.path().join("o.raw")).unwrap();
-    }
-}
-
-#[test]
-fn a_zero_extent_of_a_child_hides_the_parent() {
-    let (f, _) = chain();
-    let text = descriptor("custom", 9, Some((0x1234_5678, "base.vmdk")), "RW 100 ZERO\nRW 543 SPARSE \"s\"");
-    fs::write(f.path().join("s"), Sparse { descriptor: String::new(), ..Sparse::of(&vec![0; 543 * 512]) }.build())
-        .unwrap();
-    fs::write(f.path().join("z.vmdk"), text).unwrap();
-    let mut want = guest();
-    want[..100 * 512].fill(0);
-    reads(f.path(), "z.vmdk", &want);
-}
-
-#[test]
-fn a_chain_of_thirty_and_extents_beyond_the_handles_are_read() {
-    let f = folder(&[("0.vmdk", &Sparse::of(&guest()).build())]);
-    let mut want = guest();
-    for n in 1..30u32 {
-        let parent = if n == 1 { 0x1234_5678 } else { n - 1 };
-        let text = descriptor("monolithicSparse", n, Some((parent, &format!("{}.vmdk", n - 1))), "RW 643 SPARSE \"x\"");
-        let mut image = Sparse { descriptor: text, ..Sparse::of(&vec![0; 643 * 512]) };
-        let grain = n as usize % 5;
-        image.grains[grain] = Some(vec![n as u8; 65_536]);
-        want[grain * 65_536..][..65_536].fill(n as u8);
-        fs::write(f.path().join(format!("{n}.vmdk")), image.build()).unwrap();
-    }
-    reads(f.path(), "29.vmdk", &want);
-
-    let mut lines = String::new();
-    let mut want = Vec::new();
-    for n in 0..1500 {
-        fs::write(f.path().join(format!("p{n}")), [n as u8 | 1; 1024]).unwrap();
-        lines += &format!("RW 2 FLAT \"p{n}\" 0\n");
-        want.extend([n as u8 | 1; 1024]);
-    }
-    fs::write(f.path().join("many.vmdk"), descriptor("custom", 1, None, lines.trim_end())).unwrap();
-    #[cfg(unix)]
-    {
-        let script = format!("ulimit -n 256; exec {} many.vmdk many.raw", env!("CARGO_BIN_EXE_vdconv"));
-        Ran::of(std::process::Command::new("sh").current_dir(f.path()).args(["-c", &script])).succeeds();
-        assert!(fs::read(f.path().join("many.raw")).unwrap() == want);
-        fs::remove_file(f.path().join("many.raw")).unwrap();
-    }
-    reads(f.path(), "many.vmdk", &want);
-}
-
-#[test]
-fn what_is_missing_elsewhere_or_not_read_is_named() {
-    let f = folder(&[("s-s001.vmdk", &Sparse { descriptor: String::new(), ..Sparse::of(&guest()) }.build())]);
-    let text = |extents: &str| descriptor("custom", 1, None, extents);
-    for (extents, words) in [
-        ("RW 8 FLAT \"none-flat.vmdk\" 0", "none-flat.vmdk"),
-        ("RW 8 VMFSSPARSE \"x-delta.vmdk\"", "x-delta.vmdk"),
-        ("RW 8 SESPARSE \"x-sesparse.vmdk\"", "x-sesparse.vmdk"),
-        ("RW 8 VMFSRDM \"x-rdm.vmdk\"", "raw device mapping"),
-        ("RW 8 VSANSPARSE \"vsan://1\"", "vSAN"),
-        ("RW 8 VMFS \"vsan://1\"", "vSAN"),
-        ("RW 8 FLAT \"/dev/sda\" 0", "absolute"),
-        ("RW 8 FLAT", "without a file"),
-        ("RW 0 ZERO", "0 sectors"),
-        ("RW 18446744073709551615 ZERO", "larger than a disk"),
-        ("RW 9007199254740992 ZERO\nRW 9007199254740992 ZERO", "larger than a disk"),
-    ] {
-        fs::write(f.path().join("d.vmdk"), text(extents)).unwrap();
-        refused(f.path(), "d.vmdk", &["d.vmdk: ", words]);
-    }
-    for (key, words) in [
-        ("encryptionKeys=\"vmware:key/list/x\"", "encrypted"),
-        ("isNativeSnapshot=\"yes\"", "storage keeps"),
-        ("ddb.iofilters = \"vmwarevmcrypt\"", "encrypted"),
-        ("ddb.uuid.parent=\"00112233-4455-6677-8899-aabbccddeeff\"", "VirtualBox"),
-    ] {
-        fs::write(f.path().join("d.vmdk"), text(&format!("RW 8 ZERO\n{key}"))).unwrap();
-        refused(f.path(), "d.vmdk", &["d.vmdk: at byte ", words]);
-    }
-    refused(f.path(), "s-s001.vmdk", &["a piece of a split VMDK", "hint: give the descriptor"]);
-    // Under another name it is read as what it holds, with a warning.
-    fs::rename(f.path().join("s-s001.vmdk"), f.path().join("lone.vmdk")).unwrap();
-    warns(f.path(), "lone.vmdk", &guest(), &["without a descriptor"]);
-}
-
 #[test]
 fn peers_36_an_unclean_shutdown_is_warned_about() {
     let mut image = Sparse::of(&guest()).build();
@@ -459,26 +243,6 @@ fn a_capacity_that_is_rounded_up_does_not_make_the_disk_larger_and_a_smaller_one
     image.descriptor = line(700);
     fs::write(f.path().join("a.vmdk"), image.build()).unwrap();
     refused(f.path(), "a.vmdk", &["at byte 12: ", "capacity is less", "expected 700"]);
-}
-
-#[test]
-fn a_child_whose_parent_cannot_be_told_is_never_read_as_a_base() {
-    let (f, _) = chain();
-    let good = descriptor("custom", 3, Some((2, "one.vmdk")), "RW 643 SPARSE \"x\"");
-    for (from, to) in [
-        ("parentCID=00000002", "parentCID=g0000002"),
-        ("parentCID=00000002", "parentCID=0x000002"),
-        ("parentCID=00000002", "parentCID=00000002a"),
-        ("parentCID=00000002\n", ""),
-    ] {
-        fs::write(f.path().join("d.vmdk"), good.replace(from, to)).unwrap();
-        refused(f.path(), "d.vmdk", &["d.vmdk: at byte ", "parentCID"]);
-    }
-    let odd = descriptor("custom", 3, None, "RW 643 SPARSE \"s\"")
-        .replace("createType", "parentFileNameHint=\"one.vmdk\"\ncreateType");
-    fs::write(f.path().join("s"), Sparse { descriptor: String::new(), ..Sparse::of(&guest()) }.build()).unwrap();
-    fs::write(f.path().join("d.vmdk"), odd).unwrap();
-    warns(f.path(), "d.vmdk", &guest(), &["parentCID says that there is none"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
-use vdconv::format::{self, FORMATS, Format};
+use vdconv::format::{self, FORMATS, Format, OpenOptions};
 use vdconv::image::{Adapter, Identifiers};
 
 /// Converts virtual disks: VHD, VMDK and raw
@@ -92,9 +92,6 @@ pub struct ConvertArgs {
     pub input: PathBuf,
     /// The image to make
     pub output: PathBuf,
-    /// What INPUT is (vhd, vmdk, raw), whatever its content looks like
-    #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
-    pub input_format: Option<&'static Format>,
     /// What OUTPUT becomes (vmdk, raw), whatever its name
     #[arg(short = 'O', long, value_name = "F", value_parser = output_format)]
     pub output_format: Option<&'static Format>,
@@ -113,15 +110,8 @@ pub struct ConvertArgs {
     /// Replace an existing OUTPUT; it stays untouched until the new one is complete
     #[arg(long)]
     pub force: bool,
-    /// Take every stored byte of a VHD's blocks as valid, whatever its sector bitmaps say
-    #[arg(long)]
-    pub ignore_bitmaps: bool,
-    /// Read a VMDK that a running machine has locked
-    #[arg(long)]
-    pub ignore_lock: bool,
-    /// Take a parent whose content id is not what the snapshot recorded
-    #[arg(long)]
-    pub ignore_cid: bool,
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Worker threads; the bytes written do not depend on it [default: the cores, at most 8]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
@@ -142,6 +132,48 @@ pub struct ConvertArgs {
     pub verbose: bool,
 }
 
+/// How an image is opened: what all commands share.
+#[derive(clap::Args)]
+pub struct SourceArgs {
+    /// What the image is (vhd, vmdk, raw), whatever its content looks like
+    #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
+    input_format: Option<&'static Format>,
+    /// The parent of a snapshot, where the recorded name does not lead to it; again for that one's parent
+    #[arg(long, value_name = "PATH")]
+    parent: Vec<PathBuf>,
+    /// Follow names in images that lead outside the image's folder
+    #[arg(long)]
+    allow_outside: bool,
+    /// Take every stored byte of a VHD's blocks as valid, whatever its sector bitmaps say
+    #[arg(long)]
+    ignore_bitmaps: bool,
+    /// Read a VMDK that a running machine has locked
+    #[arg(long)]
+    ignore_lock: bool,
+    /// Take a parent whose content id or uuid is not what the snapshot recorded
+    #[arg(long)]
+    ignore_cid: bool,
+    /// Read a seSparse snapshot whose journal was not replayed
+    #[arg(long)]
+    ignore_log: bool,
+}
+
+impl SourceArgs {
+    /// As the formats take it.
+    pub fn options(&self) -> OpenOptions {
+        OpenOptions {
+            format: self.input_format,
+            ignore_bitmaps: self.ignore_bitmaps,
+            ignore_lock: self.ignore_lock,
+            ignore_cid: self.ignore_cid,
+            ignore_log: self.ignore_log,
+            parents: self.parent.clone(),
+            allow_outside: self.allow_outside,
+            list_missing: false,
+        }
+    }
+}
+
 #[derive(clap::Args)]
 pub struct InfoArgs {
     /// The images to look at
@@ -154,15 +186,8 @@ pub struct InfoArgs {
 /// What commands that only read share.
 #[derive(clap::Args)]
 pub struct ReadArgs {
-    /// What the images are (vhd, vmdk, raw), whatever their content looks like
-    #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
-    pub input_format: Option<&'static Format>,
-    /// Look at a VMDK that a running machine has locked
-    #[arg(long)]
-    pub ignore_lock: bool,
-    /// Take a parent whose content id is not what the snapshot recorded
-    #[arg(long)]
-    pub ignore_cid: bool,
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Print one JSON object on stdout
     #[arg(long)]
     pub json: bool,

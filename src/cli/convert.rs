@@ -24,14 +24,9 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let kind = OutputKind::choose(args)?;
     let epoch = source_date_epoch()?;
     let target = Target::resolve(&args.output)?;
-    let options = OpenOptions {
-        format: args.input_format,
-        ignore_bitmaps: args.ignore_bitmaps,
-        ignore_lock: args.ignore_lock,
-        ignore_cid: args.ignore_cid,
-    };
-    let disk = format::open(&mut Gate::new(), &args.input, options)?;
-    let identifiers = identifiers(args, &disk, kind, epoch)?;
+    let options = args.source.options();
+    let disk = format::open(&mut Gate::new(), &args.input, &options)?;
+    let identifiers = identifiers(args, &options, &disk, kind, epoch)?;
     let file_name = target.file(None).file_name().unwrap_or_default().to_os_string();
     let wish = Wish { output: args.output.clone(), file_name, adapter: args.adapter, identifiers };
     let writer = (kind.subformat.writer)(&disk.facts, &wish)?;
@@ -156,12 +151,18 @@ fn source_date_epoch() -> Result<Option<u32>, Fault> {
     }
 }
 
-fn identifiers(args: &ConvertArgs, disk: &Disk, kind: OutputKind, epoch: Option<u32>) -> Result<Identifiers, Fault> {
+fn identifiers(
+    args: &ConvertArgs,
+    source: &OpenOptions,
+    disk: &Disk,
+    kind: OutputKind,
+    epoch: Option<u32>,
+) -> Result<Identifiers, Fault> {
     let mut identifiers = match epoch {
         None => Identifiers::random(),
         Some(epoch) => {
             let adapter = args.adapter.map(|a| a.word()).unwrap_or_default();
-            let content = if args.ignore_bitmaps { " ignore-bitmaps" } else { "" };
+            let content = if source.ignore_bitmaps { " ignore-bitmaps" } else { "" };
             let options = format!("{} {} adapter={adapter}{content}", kind.format.name, kind.subformat.name);
             Identifiers::derived(epoch, &disk.identifier_source()?, &options)
         }

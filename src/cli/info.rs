@@ -5,27 +5,28 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use vdconv::fault::Fault;
+use vdconv::fault::{Fault, Kind};
 use vdconv::format::{self, OpenOptions};
-use vdconv::image::Disk;
+use vdconv::image::{Creator, Disk, Extent};
 use vdconv::io::Gate;
 
 use super::args::InfoArgs;
 use super::report::{self, Answer, Images, Problem};
 use super::{FAILED, STDOUT, no_stream, show};
 
+/// Extents that people are shown; JSON has more.
+const MOST_EXTENTS: usize = 8;
+
 /// Each image by itself: one that cannot be opened does not hide the others.
 pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let options = OpenOptions {
-        format: args.read.input_format,
-        ignore_lock: args.read.ignore_lock,
-        ignore_cid: args.read.ignore_cid,
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions { list_missing: true, ..args.read.source.options() };
+    if args.images.len() > 1 && !options.parents.is_empty() {
+        return Err(Fault::new(Kind::Usage, "", "--parent: of one image only").into());
+    }
     let (mut status, mut answers) = (ExitCode::SUCCESS, Vec::new());
     args.images.iter().try_for_each(|image| no_stream(image, "reading from standard input"))?;
     for (index, image) in args.images.iter().enumerate() {
-        let opened = format::open(&mut Gate::new(), image, options);
+        let opened = format::open(&mut Gate::new(), image, &options);
         match &opened {
             Ok(disk) => {
                 let warnings = disk.ledger.drain();
@@ -35,6 +36,11 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
                 if !args.read.json {
                     let text = describe(image, disk);
                     print(&format!("{}{text}", if index > 0 { "\n" } else { "" }))?;
+                }
+                // What is not there is told, and is a failure all the same: the disk cannot be had.
+                for missing in &disk.facts.missing {
+                    show::error(missing);
+                    status = ExitCode::from(FAILED);
                 }
                 answers.push(Answer::Image(Box::new(report::Image::of(disk, &warnings))));
             }
@@ -77,8 +83,7 @@ fn describe(image: &Path, disk: &Disk) -> String {
         line("block size", show::size(block));
     }
     if let Some(creator) = &facts.creator {
-        let product = creator.product.map(|product| format!(", {product}")).unwrap_or_default();
-        line("creator", format!("\"{}\" {} on \"{}\"{product}", creator.application, creator.version, creator.host_os));
+        line("creator", signature(creator));
     }
     if let Some(created) = facts.created {
         line("created", humantime::format_rfc3339_seconds(created).to_string());
@@ -92,8 +97,11 @@ fn describe(image: &Path, disk: &Disk) -> String {
     for parent in disk.images().iter().skip(1) {
         line("parent", parent.display().to_string());
     }
-    if disk.files().len() > disk.images().len() {
-        line("files", format!("{}", disk.files().len()));
+    for (n, extent) in facts.extents.iter().enumerate().take(MOST_EXTENTS) {
+        line(if n == 0 { "extents" } else { "" }, in_words(extent));
+    }
+    if facts.extent_count > MOST_EXTENTS as u64 {
+        line("", format!("and {} more", facts.extent_count - MOST_EXTENTS as u64));
     }
     if let Some(geometry) = facts.geometry {
         let (bytes, size) = (geometry.bytes(), facts.virtual_size);
@@ -110,7 +118,31 @@ fn describe(image: &Path, disk: &Disk) -> String {
     if let Some(adapter) = facts.adapter {
         line("adapter", adapter.word().to_string());
     }
+    for (n, (key, value)) in facts.recorded.iter().enumerate() {
+        line(if n == 0 { "recorded" } else { "" }, format!("{key} = {value}"));
+    }
+    for (n, missing) in facts.missing.iter().enumerate() {
+        line(if n == 0 { "missing" } else { "" }, missing.found_text().to_string());
+    }
     text
+}
+
+/// As recorded where that is, with the product that is known to write that.
+fn signature(creator: &Creator) -> String {
+    let product = creator.product.map(str::to_string);
+    match (&creator.application, &creator.version, &creator.host_os) {
+        (Some(application), Some(version), Some(host_os)) => {
+            let recorded = format!("\"{application}\" {version} on \"{host_os}\"");
+            [Some(recorded), product].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        }
+        _ => format!("{}, by the marks it leaves", product.unwrap_or_default()),
+    }
+}
+
+fn in_words(extent: &Extent) -> String {
+    let file = extent.file.as_ref().map(|file| format!(" \"{file}\"")).unwrap_or_default();
+    let offset = if extent.offset > 0 { format!(" from byte {}", extent.offset) } else { String::new() };
+    format!("{} {}, {}{file}{offset}", extent.access, extent.kind, show::size(extent.len))
 }
 
 fn exact(bytes: u64) -> String {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 use vdconv::fault::Fault;
-use vdconv::image::{Creator, Disk, Geometry};
+use vdconv::image::{Creator, Disk, Extent, Geometry};
 
 use super::{STDOUT, show};
 
@@ -68,7 +68,19 @@ pub struct Image {
     pub creator: Option<Creator>,
     pub geometry: Option<Shape>,
     pub adapter: Option<&'static str>,
+    /// By the format's own names, which are no keys of ours.
+    pub recorded: Vec<Recorded>,
+    pub extents: Vec<Extent>,
+    pub extent_count: u64,
+    pub missing: Vec<Problem>,
     pub warnings: Vec<Problem>,
+}
+
+/// Something that an image records.
+#[derive(Serialize)]
+pub struct Recorded {
+    pub name: &'static str,
+    pub value: String,
 }
 
 /// A recorded geometry and what it spans.
@@ -100,6 +112,10 @@ impl Image {
             creator: facts.creator.clone(),
             geometry: facts.geometry.map(|geometry| Shape { geometry, bytes: geometry.bytes() }),
             adapter: facts.adapter.map(|adapter| adapter.word()),
+            recorded: facts.recorded.iter().map(|(name, value)| Recorded { name, value: value.clone() }).collect(),
+            extents: facts.extents.clone(),
+            extent_count: facts.extent_count,
+            missing: facts.missing.iter().map(Problem::from).collect(),
             warnings: warnings.iter().map(Problem::from).collect(),
         }
     }

@@ -11,6 +11,9 @@ const UNPACK: &str = "unpack it first";
 const OTHER_TOOL: &str = "convert it to raw with the tool that made it, then give vdconv the raw disk";
 const NO_DISK: &str = "give the disk image itself; if this really is a raw disk: -f raw";
 
+/// Disks of a machine that a message names.
+const MOST_DISKS: usize = 8;
+
 /// Magic bytes: where, which, what it is, what to do.
 const MAGICS: &[(usize, &[u8], &str, &str)] = &[
     (0, b"QFI\xFB", "a QEMU qcow disk", "qemu-img convert -O raw FILE disk.raw, then convert disk.raw"),
@@ -105,9 +108,31 @@ pub fn recognise(probe: &Probe<'_>) -> Result<Option<Fault>, Fault> {
         return refuse("a Windows program", NO_DISK);
     }
     if is_text(probe.head) {
+        if let Some(disks) = disks_of_machine(probe.head) {
+            let fault =
+                Fault::new(Kind::NotThisFormat, probe.file.name(), "this is a VMware machine (.vmx), not a disk");
+            return Ok(Some(match disks.as_slice() {
+                [] => fault.advice(NO_DISK),
+                disks => fault.advice(format!("give its disk: {}", disks.join(", "))),
+            }));
+        }
         return refuse("a text", "an error page? download it again; if it really is a raw disk: -f raw");
     }
     Ok(None)
+}
+
+/// The disks that the configuration of a VMware machine names; `None`: the text is none.
+fn disks_of_machine(head: &[u8]) -> Option<Vec<String>> {
+    let text = String::from_utf8_lossy(head);
+    let keys = text.lines().filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        Some((key.trim(), value.trim().trim_matches('"')))
+    });
+    let is_disk = |value: &str| value.to_ascii_lowercase().ends_with(".vmdk");
+    keys.clone().any(|(key, _)| key.eq_ignore_ascii_case("virtualHW.version")).then(|| {
+        let files = keys.filter(|(key, value)| key.to_ascii_lowercase().ends_with(".filename") && is_disk(value));
+        files.map(|(_, value)| value.to_string()).take(MOST_DISKS).collect()
+    })
 }
 
 /// A DMG's trailer: 512 bytes that begin with `koly`.

@@ -7,7 +7,7 @@ pub mod raw;
 pub mod vhd;
 pub mod vmdk;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fault::{Fault, Kind};
@@ -36,6 +36,8 @@ pub struct Format {
     pub output_endings: &'static [&'static str],
     /// True where the content is of this format; an error where it claims to be and cannot be trusted.
     pub recognise: fn(&Probe<'_>) -> Result<bool, Fault>,
+    /// Where no content is recognised: the whole that the file is a piece of, as the refusal of the piece.
+    pub stray: Option<fn(&Probe<'_>) -> Option<Fault>>,
     /// Opens an image; `None` where the format is only written.
     pub open: Option<Open>,
     /// What can be written, the default first; empty where the format is only read.
@@ -55,7 +57,7 @@ pub struct Subformat {
 /// What the user, and the names of the files, ask of an output.
 pub struct Wish {
     /// OUTPUT as typed; for messages.
-    pub output: std::path::PathBuf,
+    pub output: PathBuf,
     /// The file name that OUTPUT gets.
     pub file_name: std::ffi::OsString,
     /// `--adapter`.
@@ -76,7 +78,7 @@ pub struct Probe<'a> {
 const HEAD: usize = 64 << 10;
 
 /// How images are opened.
-#[derive(Default, Clone, Copy)]
+#[derive(Default, Clone)]
 pub struct OpenOptions {
     /// `-f`; the content decides where it is `None`.
     pub format: Option<&'static Format>,
@@ -86,6 +88,14 @@ pub struct OpenOptions {
     pub ignore_lock: bool,
     /// `--ignore-cid`: take a parent whose content id is not what the snapshot recorded.
     pub ignore_cid: bool,
+    /// `--ignore-log`: read a seSparse extent whose journal was not replayed.
+    pub ignore_log: bool,
+    /// `--parent`: the parents, from that of the image on, where the recorded names do not lead to them.
+    pub parents: Vec<PathBuf>,
+    /// `--allow-outside`: follow names in images that lead outside the image's folder.
+    pub allow_outside: bool,
+    /// For a look at an image: extents and parents that are not there are listed in its facts, and what they hold is lost.
+    pub list_missing: bool,
 }
 
 /// What a format has at hand while it opens an image.
@@ -93,7 +103,7 @@ pub struct Opening<'a> {
     /// The gate, for files that the image names.
     pub gate: &'a mut Gate,
     /// The user's options.
-    pub options: OpenOptions,
+    pub options: &'a OpenOptions,
     /// Where warnings go.
     pub ledger: Arc<Ledger>,
 }
@@ -117,7 +127,10 @@ impl Format {
 }
 
 /// Opens the image that the user named.
-pub fn open(gate: &mut Gate, name: &Path, options: OpenOptions) -> Result<Disk, Fault> {
+pub fn open(gate: &mut Gate, name: &Path, options: &OpenOptions) -> Result<Disk, Fault> {
+    if options.allow_outside {
+        gate.allow_outside();
+    }
     let file = gate.typed(name)?;
     let format = match options.format {
         Some(format) => format,
@@ -126,7 +139,15 @@ pub fn open(gate: &mut Gate, name: &Path, options: OpenOptions) -> Result<Disk, 
     let Some(open) = format.open else {
         return Err(Fault::new(Kind::Unsupported, name, format!("a {}: this version does not read it", format.title)));
     };
-    open(&mut Opening { gate, options, ledger: Arc::default() }, file)
+    let disk = open(&mut Opening { gate, options, ledger: Arc::default() }, file)?;
+    // What was given and is of no use was a mistake, and the user would not know.
+    let parents = disk.images().len() - 1;
+    match options.parents.get(parents) {
+        None => Ok(disk),
+        Some(surplus) => Err(Fault::new(Kind::Usage, surplus, "--parent: no image of the chain has this parent")
+            .found(format!("{} given", options.parents.len()))
+            .against(format!("{} has {parents}", name.display()))),
+    }
 }
 
 /// The format of a file, by its content; a raw disk, which has none of its own, by its name when nothing else is recognised.
@@ -151,6 +172,9 @@ fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
         return Err(fault);
     }
     if let Some(fault) = foreign::recognise(&probe)? {
+        return Err(fault);
+    }
+    if let Some(fault) = FORMATS.iter().find_map(|format| format.stray?(&probe)) {
         return Err(fault);
     }
     let ending = file.name().extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();

@@ -10,17 +10,34 @@ use super::{Adapter, Chain, Geometry, IdentifierSource, LOGICAL_SECTOR, Layer, L
 use crate::fault::{Fault, Kind};
 use crate::io::{FileId, InputFile};
 
-/// Who wrote an image, as it says itself.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+/// Who wrote an image, as it says itself or as its marks show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Creator {
     /// The creator application as recorded, without padding.
-    pub application: String,
+    pub application: Option<String>,
     /// The product that is known to write that.
     pub product: Option<&'static str>,
     /// Its version as recorded.
-    pub version: String,
+    pub version: Option<String>,
     /// The host system as recorded, without padding.
-    pub host_os: String,
+    pub host_os: Option<String>,
+}
+
+/// A stretch of a disk that the image keeps in a place of its own.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Extent {
+    /// What may be done with it, in the format's word.
+    pub access: &'static str,
+    /// How it is stored, in the format's word.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Bytes of the disk.
+    #[serde(rename = "length")]
+    pub len: u64,
+    /// The file, as the image names it.
+    pub file: Option<String>,
+    /// Byte of that file at which it begins.
+    pub offset: u64,
 }
 
 /// What `info` prints and writers are made from.
@@ -52,6 +69,14 @@ pub struct Facts {
     pub created: Option<SystemTime>,
     /// The unit of allocation in bytes, where there is one.
     pub block_size: Option<u64>,
+    /// Whatever else is recorded and worth telling, by the format's own names.
+    pub recorded: Vec<(&'static str, String)>,
+    /// The extents, the first thousands of them.
+    pub extents: Vec<Extent>,
+    /// How many extents there are.
+    pub extent_count: u64,
+    /// Files that are not there, where the image was opened all the same.
+    pub missing: Vec<Fault>,
 }
 
 impl Facts {
@@ -71,6 +96,10 @@ impl Facts {
             creator: None,
             created: None,
             block_size: None,
+            recorded: Vec::new(),
+            extents: Vec::new(),
+            extent_count: 0,
+            missing: Vec::new(),
         }
     }
 }
@@ -132,6 +161,10 @@ impl Disk {
 
     /// Bytes that the source's files take up on their disk: what a conversion may have to store at most (holes apart).
     pub fn stored_at_most(&self) -> u64 {
+        // Packed bytes unpack to more.
+        if self.chain.layers().iter().any(|layer| layer.unpacker().is_some()) {
+            return self.facts.virtual_size;
+        }
         let sum = self.files.iter().fold(0u64, |sum, f| sum.saturating_add(f.allocated()));
         sum.min(self.facts.virtual_size)
     }

@@ -19,7 +19,7 @@ pub use adapter::Adapter;
 pub use chain::{Chain, Resolver};
 pub use claims::{Claim, Claims};
 pub use contract::Contract;
-pub use disk::{Creator, Disk, Facts};
+pub use disk::{Creator, Disk, Extent, Facts};
 pub use geometry::Geometry;
 pub use identity::{IdentifierSource, Identifiers};
 pub use layer::{Layer, Unpack};

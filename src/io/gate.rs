@@ -15,8 +15,8 @@ use crate::fault::{Fault, Kind};
 
 /// Opens every input of a run, read-only (R1), and numbers them.
 ///
-/// What the user typed is opened by its path; what an image names is opened beneath the folder of that image and nowhere else (R2).
-/// Names are looked up in an overlay first: names that lead to bytes in memory. So an image can be read that has no file yet, or none
+/// What the user typed is opened by its path; what an image names is opened beneath the folder of that image and nowhere else (R2),
+/// unless the user allowed it. Names are looked up in an overlay first: names that lead to bytes in memory. So an image can be read that has no file yet, or none
 /// under that name.
 #[derive(Default)]
 pub struct Gate {
@@ -24,6 +24,7 @@ pub struct Gate {
     opened: Vec<Arc<InputFile>>,
     folders: HashMap<PathBuf, Arc<Dir>>,
     handles: Arc<Handles>,
+    outside: bool,
 }
 
 impl Gate {
@@ -35,6 +36,16 @@ impl Gate {
     /// From now on `name` leads to `bytes`.
     pub fn lay_over(&mut self, name: impl Into<PathBuf>, bytes: impl Into<Arc<[u8]>>) {
         self.overlay.insert(name.into(), bytes.into());
+    }
+
+    /// From now on names in images are followed wherever they lead (`--allow-outside`).
+    pub fn allow_outside(&mut self) {
+        self.outside = true;
+    }
+
+    /// May names in images lead out of their folder?
+    pub fn allows_outside(&self) -> bool {
+        self.outside
     }
 
     /// Opens what the user typed: a regular file or a block device. Anything else is refused at once and never waited for (R3).
@@ -64,32 +75,76 @@ impl Gate {
     }
 
     /// Opens a file that `image` names: beneath the image's folder, whatever links are met on the way. `sub/../a` stays inside and is
-    /// fine. Refused by name: what is empty or absolute, names a drive or another machine, or leads out.
+    /// fine. Refused by name unless the user allowed it: what is absolute, names a drive or another machine, or leads out. Always
+    /// refused: what is no name at all.
     pub fn named(&mut self, image: &InputFile, name: &Path) -> Result<Arc<InputFile>, Fault> {
-        let inside = beneath(name).map_err(|why| {
-            Fault::new(Kind::Outside, image.name(), why).found(name.display()).advice("put the file beside the image")
-        })?;
-        let (path, shown) = (image.folder().join(&inside), image.shown_folder().join(&inside));
-        let id = self.next_id(&path)?;
-        if let Some(bytes) = self.overlay.get(&path) {
-            return Ok(self.opened_as(InputFile::in_memory(id, &path, Arc::clone(bytes))));
-        }
-        let cannot_open = |error: io::Error| match error.kind() {
-            // cap-std's own refusal has no code of the system's.
-            io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
-                Fault::new(Kind::Outside, image.name(), "a name in the image leads out of its folder")
-                    .found(name.display())
-            }
-            _ => Fault::io(&shown, "cannot open", error),
+        let refused = |why: &'static str, advice: &'static str| {
+            Fault::new(Kind::Outside, image.name(), why).found(name.display()).advice(advice)
         };
-        let folder = self.folder(image.folder()).map_err(cannot_open)?;
-        let mut file = sys::open_beneath(&folder, &inside).map_err(cannot_open)?;
-        let looks = Looks::at(&mut file).map_err(cannot_open)?.map_err(|kind| no_file(&shown, kind))?;
-        self.handles.keep(&path, file);
+        let out = "put the file beside the image; --allow-outside follows the name";
+        match beneath(name) {
+            Ok(inside) => {
+                let (path, shown) = (image.folder().join(&inside), image.shown_folder().join(&inside));
+                let opened = self.beneath_folder(image.folder(), inside, &path, &shown);
+                match opened {
+                    // cap-std's own refusal has no code of the system's.
+                    Err(Refusal::Io(error))
+                        if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() =>
+                    {
+                        match self.outside {
+                            true => self.anywhere(&path, &shown),
+                            false => Err(refused("a name in the image leads out of its folder", out)),
+                        }
+                    }
+                    opened => opened.map_err(|refusal| refusal.fault(&shown)),
+                }
+            }
+            Err(NotBeneath::Outside(_)) if self.outside => {
+                self.anywhere(&image.folder().join(name), &image.shown_folder().join(name))
+            }
+            Err(NotBeneath::Outside(why)) => Err(refused(why, out)),
+            Err(NotBeneath::NoName(why)) => Err(refused(why, "")),
+        }
+    }
+
+    /// Opens a file wherever it lies, as one that an image named.
+    fn anywhere(&mut self, path: &Path, shown: &Path) -> Result<Arc<InputFile>, Fault> {
+        let cannot_open = |error| Fault::io(shown, "cannot open", error);
+        if let Some(bytes) = self.overlay.get(path) {
+            let id = self.next_id(path)?;
+            return Ok(self.opened_as(InputFile::in_memory(id, path, Arc::clone(bytes))));
+        }
+        match sys::kind(&std::fs::metadata(path).map_err(cannot_open)?) {
+            FileKind::Regular | FileKind::BlockDevice => {}
+            other => return Err(no_file(shown, other)),
+        }
+        let real = std::fs::canonicalize(path).map_err(cannot_open)?;
+        let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
+            return Err(no_file(shown, FileKind::Folder));
+        };
+        self.beneath_folder(folder, name.into(), &real, shown).map_err(|refusal| refusal.fault(shown))
+    }
+
+    /// Opens `inside`, a relative name, beneath `folder`.
+    fn beneath_folder(
+        &mut self,
+        folder: &Path,
+        inside: PathBuf,
+        path: &Path,
+        shown: &Path,
+    ) -> Result<Arc<InputFile>, Refusal> {
+        let id = self.next_id(path).map_err(Refusal::Fault)?;
+        if let Some(bytes) = self.overlay.get(path) {
+            return Ok(self.opened_as(InputFile::in_memory(id, path, Arc::clone(bytes))));
+        }
+        let folder = self.folder(folder).map_err(Refusal::Io)?;
+        let mut file = sys::open_beneath(&folder, &inside).map_err(Refusal::Io)?;
+        let looks = Looks::at(&mut file).map_err(Refusal::Io)?.map_err(|kind| Refusal::Fault(no_file(shown, kind)))?;
+        self.handles.keep(path, file);
         let handles = Arc::clone(&self.handles);
-        let bytes = Bytes::Reopened(Reopened { handles, folder, name: inside, path: path.clone(), looks });
+        let bytes = Bytes::Reopened(Reopened { handles, folder, name: inside, path: path.to_path_buf(), looks });
         let beside = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();
-        Ok(self.opened_as(InputFile::new(id, &shown, beside(&path), beside(&shown), bytes, looks)))
+        Ok(self.opened_as(InputFile::new(id, shown, beside(path), beside(shown), bytes, looks)))
     }
 
     /// The files opened so far.
@@ -118,16 +173,41 @@ impl Gate {
     }
 }
 
+/// Why a file beneath a folder was not opened.
+enum Refusal {
+    /// The system's refusal, or cap-std's.
+    Io(io::Error),
+    /// Our own.
+    Fault(Fault),
+}
+
+impl Refusal {
+    fn fault(self, shown: &Path) -> Fault {
+        match self {
+            Refusal::Io(error) => Fault::io(shown, "cannot open", error),
+            Refusal::Fault(fault) => fault,
+        }
+    }
+}
+
+/// Why a name is none beneath the image's folder.
+enum NotBeneath {
+    /// It leads elsewhere.
+    Outside(&'static str),
+    /// It is no file's name anywhere.
+    NoName(&'static str),
+}
+
 /// A name as an image holds it, as a path beneath the image's folder; or why it cannot be one. The same on every system: a drive
 /// letter is one everywhere.
-fn beneath(name: &Path) -> Result<PathBuf, &'static str> {
+fn beneath(name: &Path) -> Result<PathBuf, NotBeneath> {
     let bytes = name.as_os_str().as_encoded_bytes();
     let drive = bytes.first().is_some_and(u8::is_ascii_alphabetic) && bytes.get(1) == Some(&b':');
     match bytes {
-        [] => return Err("a name in the image is empty"),
-        _ if bytes.contains(&0) => return Err("a name in the image holds a zero byte"),
-        [b'/', ..] | [b'\\', ..] => return Err("a name in the image is absolute"),
-        _ if drive => return Err("a name in the image names a drive"),
+        [] => return Err(NotBeneath::NoName("a name in the image is empty")),
+        _ if bytes.contains(&0) => return Err(NotBeneath::NoName("a name in the image holds a zero byte")),
+        [b'/', ..] | [b'\\', ..] => return Err(NotBeneath::Outside("a name in the image is absolute")),
+        _ if drive => return Err(NotBeneath::Outside("a name in the image names a drive")),
         _ => {}
     }
     let mut inside = PathBuf::new();
@@ -137,11 +217,11 @@ fn beneath(name: &Path) -> Result<PathBuf, &'static str> {
             Component::CurDir => {}
             // What is left again must have been entered before; the link that it may have been is the folder's own handle's concern.
             Component::ParentDir if inside.pop() => {}
-            _ => return Err("a name in the image leads out of its folder"),
+            _ => return Err(NotBeneath::Outside("a name in the image leads out of its folder")),
         }
     }
     match inside.as_os_str().is_empty() {
-        true => Err("a name in the image is a folder's"),
+        true => Err(NotBeneath::NoName("a name in the image is a folder's")),
         false => Ok(inside),
     }
 }
@@ -227,6 +307,19 @@ mod tests {
         for (name, what) in [("fifo", "a named pipe"), ("sub", "a folder")] {
             let fault = gate.named(&image, Path::new(name)).err().expect(name);
             assert!(fault.to_string().contains(what), "{fault}");
+        }
+        // Allowed by the user, all of these are opened; what is no file stays refused.
+        let mut open_gate = Gate::new();
+        open_gate.allow_outside();
+        let absolute = outer.path().join("secret").to_str().unwrap().to_string();
+        for name in ["out", "absolute", "up/secret", "../secret", &absolute] {
+            let opened = open_gate.named(&image, Path::new(name)).unwrap();
+            let mut bytes = [0; 6];
+            opened.read_exact(0, &mut bytes).unwrap();
+            assert_eq!(&bytes, b"secret");
+        }
+        for name in ["/dev/null", "../in/fifo", "..", ""] {
+            assert!(open_gate.named(&image, Path::new(name)).is_err(), "{name}");
         }
         // An image that is reached through a link names files beside itself, not beside the link.
         let elsewhere = tempfile::tempdir().unwrap();

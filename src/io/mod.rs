@@ -3,6 +3,7 @@
 mod gate;
 mod handles;
 mod input;
+mod neighbours;
 mod output;
 mod size;
 pub mod sys;
@@ -10,6 +11,7 @@ mod zero;
 
 pub use gate::Gate;
 pub use input::{FileId, InputFile};
+pub use neighbours::{Neighbour, neighbours};
 pub use output::{OutputFile, OutputOptions, Outputs, Target, set_name};
 pub use size::in_memory;
 pub use zero::is_zero;

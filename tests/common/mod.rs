@@ -1,6 +1,7 @@
 //! What the tests share. Nothing here uses vdconv's own code: images are built and read by the specifications alone.
 #![allow(dead_code)] // each test program uses a part of it
 
+pub mod expect;
 #[cfg(unix)]
 pub mod process;
 pub mod vhd;

@@ -14,6 +14,7 @@ pub const FORMAT: Format = Format {
     title: "raw disk",
     output_endings: &["raw", "img", "iso"],
     recognise: |_| Ok(false),
+    stray: None,
     open: Some(reader::open),
     subformats: &[Subformat { name: "", short: "", writer: writer::writer }],
 };

@@ -182,10 +182,10 @@ impl Footer {
     pub fn creator(&self) -> Creator {
         let text = |raw: &[u8; 4]| raw.escape_ascii().to_string().replace("\\x00", "").trim().to_string();
         Creator {
-            application: text(&self.creator_application),
+            application: Some(text(&self.creator_application)),
             product: product(&self.creator_application),
-            version: format!("{}.{}", self.creator_version >> 16, self.creator_version & 0xFFFF),
-            host_os: text(&self.creator_os),
+            version: Some(format!("{}.{}", self.creator_version >> 16, self.creator_version & 0xFFFF)),
+            host_os: Some(text(&self.creator_os)),
         }
     }
 }
@@ -294,8 +294,8 @@ mod tests {
         assert_eq!(footer.geometry, Geometry { cylinders: 2080, heads: 16, sectors: 63 });
         assert_eq!(footer.unique_id.to_string(), "00010203-0405-0607-0809-0a0b0c0d0e0f");
         let creator = footer.creator();
-        assert_eq!((creator.application.as_str(), creator.version.as_str()), ("win", "10.0"));
-        assert_eq!((creator.host_os.as_str(), creator.product), ("Wi2k", Some("Hyper-V or Windows")));
+        assert_eq!((creator.application.as_deref(), creator.version.as_deref()), (Some("win"), Some("10.0")));
+        assert_eq!((creator.host_os.as_deref(), creator.product), (Some("Wi2k"), Some("Hyper-V or Windows")));
         // 0x2f000000 = 788529152 = 9126 days and 42752 s after 2000-01-01: 2024-12-26, 11 h 52 min 32 s.
         assert_eq!(humantime::format_rfc3339_seconds(footer.created()).to_string(), "2024-12-26T11:52:32Z");
         assert!(!footer.saved_state);

@@ -30,6 +30,7 @@ pub const FORMAT: Format = Format {
     title: "VHD",
     output_endings: &[],
     recognise: |probe| reader::recognise(probe.file),
+    stray: None,
     open: Some(reader::open),
     subformats: &[],
 };

@@ -68,6 +68,24 @@ const TYPES: [(&str, ExtentType); 9] = [
     ("VSANSPARSE", ExtentType::VsanSparse),
 ];
 
+impl Access {
+    /// The word of the descriptor.
+    pub fn word(self) -> &'static str {
+        word_of(&ACCESSES, self)
+    }
+}
+
+impl ExtentType {
+    /// The word of the descriptor.
+    pub fn word(self) -> &'static str {
+        word_of(&TYPES, self)
+    }
+}
+
+fn word_of<T: PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
+    table.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
+}
+
 fn known<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
     table.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, value)| *value)
 }

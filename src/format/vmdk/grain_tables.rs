@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::header::SparseHeader;
-use super::stream::{MARKER_TABLE, marker_in_front};
+use super::stream::{MARKER_TABLE, Packing, marker_in_front};
 use crate::fault::Fault;
 use crate::image::{Claim, Claims, Here, Ledger, SECTOR};
 use crate::io::{InputFile, in_memory};
@@ -30,7 +30,7 @@ pub enum Kind {
     /// Plain grains; a table without a grain is not there (COWD).
     PlainSomeTables,
     /// Compressed grains behind markers; a table without a grain is not there.
-    Packed,
+    Packed(Packing),
 }
 
 /// The tables of one extent.
@@ -125,7 +125,9 @@ impl GrainTables {
         let believed = (tables_end..=len_sectors).contains(&header.overhead);
         let floor = match believed {
             // In a stream the tables lie between the grains.
-            _ if kind == Kind::Packed => header.descriptor_offset.saturating_add(header.descriptor_sectors).max(1),
+            _ if matches!(kind, Kind::Packed(_)) => {
+                header.descriptor_offset.saturating_add(header.descriptor_sectors).max(1)
+            }
             true => header.overhead,
             false => {
                 let odd = Fault::damaged(file.name(), 64, "VMDK overHead").found(format!("sector {}", header.overhead));
@@ -152,6 +154,9 @@ impl GrainTables {
         let grain_len = self.header.grain_sectors * SECTOR;
         let entries = u64::from(self.header.gtes_per_gt);
         let number = from / grain_len;
+        if let Some(end) = self.absent_tables(number / entries)? {
+            return Ok((limit.min(end.saturating_mul(entries).saturating_mul(grain_len)), Here::Absent));
+        }
         let table = self.table(number / entries)?;
         let first = in_memory(number % entries);
         let here = table.get(first).copied().ok_or_else(|| Fault::bug("a grain behind its table"))?;
@@ -159,7 +164,7 @@ impl GrainTables {
         let rest = table.get(first..).unwrap_or_default();
         let alike = match here {
             Grain::Absent | Grain::Zero => rest.iter().take_while(|grain| **grain == here).count(),
-            Grain::At(_) if self.kind == Kind::Packed => 1,
+            Grain::At(_) if matches!(self.kind, Kind::Packed(_)) => 1,
             Grain::At(sector) => {
                 let places = (u64::from(sector)..).step_by(in_memory(self.header.grain_sectors));
                 rest.iter()
@@ -174,7 +179,7 @@ impl GrainTables {
             Grain::Absent => (end, Here::Absent),
             Grain::Zero => (end, Here::Zero),
             Grain::Lost(loss) => (end, Here::Lost(loss.fault(&self.file))),
-            Grain::At(sector) if self.kind == Kind::Packed => {
+            Grain::At(sector) if matches!(self.kind, Kind::Packed(_)) => {
                 let at = u64::from(sector) * SECTOR;
                 (end, Here::Packed { file: self.file.id(), at, unit: grain_len, skip: inside })
             }
@@ -202,6 +207,25 @@ impl GrainTables {
         state.tables.truncate(KEPT - 1);
         state.tables.push_front((number, Arc::clone(&table)));
         Ok(table)
+    }
+
+    /// Where tables may be left out: the end of the tables from `table` on that no directory has, as far as the page in hand tells.
+    fn absent_tables(&self, table: u64) -> Result<Option<u64>, Fault> {
+        if self.kind == Kind::Plain {
+            return Ok(None);
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let page_end = ((table / DIRECTORY_PAGE + 1) * DIRECTORY_PAGE).min(self.header.tables());
+        let mut end = table;
+        while end < page_end {
+            for (copy, directory) in self.directories.iter().enumerate() {
+                if self.gde(&mut state, copy, *directory, end)? != 0 {
+                    return Ok((end > table).then_some(end));
+                }
+            }
+            end += 1;
+        }
+        Ok((end > table).then_some(end))
     }
 
     /// Byte of a directory's entry.
@@ -278,10 +302,6 @@ impl GrainTables {
         for (copy, directory) in self.directories.iter().enumerate() {
             gdes.push((self.gde_byte(*directory, number), self.gde(state, copy, *directory, number)?));
         }
-        // Where tables may be left out, 0 in every copy says that nothing is here.
-        if self.kind != Kind::Plain && gdes.iter().all(|(_, sector)| *sector == 0) {
-            return Ok(vec![Grain::Absent; in_memory(count)]);
-        }
         let mut copies = Vec::new();
         let mut can_be = Vec::new();
         for (_, sector) in &gdes {
@@ -333,7 +353,15 @@ impl GrainTables {
                 }
             }
         }
-        if self.kind == Kind::Packed {
+        if self.kind == Kind::PlainSomeTables
+            && let Some(index) = grains.iter().position(|grain| *grain == Grain::Zero)
+        {
+            let byte = copies.first().map_or(0, |(byte, _)| byte + index as u64 * 4);
+            let what = "a COWD grain table entry of 1, which no known product writes, is read as zero";
+            let guest = first_guest + index as u64 * self.header.grain_sectors * SECTOR;
+            self.warn(state, guest, Fault::damaged(self.file.name(), byte, what));
+        }
+        if matches!(self.kind, Kind::Packed(_)) {
             return Ok(grains); // how long a unit is, and whose, its marker says
         }
         if (number + 1) * per_table >= self.header.grains()

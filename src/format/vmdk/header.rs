@@ -117,12 +117,23 @@ pub struct SparseHeader {
     pub free_sector: Option<u64>,
 }
 
+/// Sector and sectors of the embedded descriptor, as the header of a sparse extent says; whatever else stands there.
+pub fn descriptor_area(raw: &[u8; LEN]) -> (u64, u64) {
+    let field = |at: usize| raw.get(at..).map(LittleEndian::read_u64).unwrap_or_default();
+    (field(at::DESCRIPTOR_OFFSET), field(at::DESCRIPTOR_SIZE))
+}
+
+/// True where a header has no capacity, and a descriptor: then it is but a wrapping, and the descriptor names the extents (QEMU).
+pub fn is_wrapping(raw: &[u8; LEN]) -> bool {
+    raw.get(at::CAPACITY..).map(LittleEndian::read_u64) == Some(0) && descriptor_area(raw).0 != 0
+}
+
 impl SparseHeader {
-    /// Parses and verifies; the header is at byte 0 of `file`.
-    pub fn parse(raw: &[u8; LEN], file: &Path) -> Result<SparseHeader, Fault> {
+    /// Parses and verifies; the header is at byte `base` of `file`: 0, or where a footer stands.
+    pub fn parse(raw: &[u8; LEN], file: &Path, base: u64) -> Result<SparseHeader, Fault> {
         let u32_at = |at: usize| raw.get(at..).map(LittleEndian::read_u32).unwrap_or_default();
         let u64_at = |at: usize| raw.get(at..).map(LittleEndian::read_u64).unwrap_or_default();
-        let fault = |kind, at: usize, what: &'static str| Fault::new(kind, file, what).at(at as u64);
+        let fault = |kind, at: usize, what: &'static str| Fault::new(kind, file, what).at(base + at as u64);
         if raw[..4] != MAGIC {
             return Err(fault(Kind::Damaged, at::MAGIC, "VMDK sparse extent magic")
                 .found(raw[..4].escape_ascii())

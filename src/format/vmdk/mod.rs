@@ -1,8 +1,8 @@
 //! VMDK: VMware, VirtualBox, QEMU and many others.
 //!
 //! Read: descriptors of every product, hosted sparse extents with both grain directories, flat, VMFS and ZERO extents, split disks,
-//! streamOptimized, ESXi's COWD and seSparse, snapshots whose parents lie beside them. Refused by name: raw device mappings, vSAN,
-//! encrypted disks.
+//! streamOptimized, ESXi's COWD and seSparse, chains of snapshots. Refused by name: raw device mappings, vSAN, encrypted disks, pieces
+//! without their descriptor.
 //!
 //! ```text
 //! monolithicSparse | header | descriptor | redundant directory, its tables | directory, its tables | grains… |
@@ -13,6 +13,7 @@
 //! All integers are little-endian; a sector is 512 bytes, offsets in files are in sectors. Sources: VMware, "Virtual Disk Format 5.0"
 //! (2011), and what the products' own files look like.
 
+mod beside;
 mod cowd;
 mod descriptor;
 mod extent;
@@ -20,10 +21,13 @@ mod extents;
 mod flat;
 mod grain_tables;
 mod header;
+mod image;
 mod layout;
 mod lock;
+mod parent;
 mod parse;
 mod reader;
+mod recorded;
 mod sesparse;
 mod sparse;
 mod stream;
@@ -38,6 +42,7 @@ pub const FORMAT: Format = Format {
     title: "VMDK",
     output_endings: &["vmdk"],
     recognise: |probe| Ok(recognise(probe)),
+    stray: Some(beside::stray),
     open: Some(reader::open),
     subformats: &[
         Subformat { name: "monolithicSparse", short: "sparse", writer: sparse::writer },
@@ -51,12 +56,9 @@ fn recognise(probe: &Probe<'_>) -> bool {
     if head.starts_with(&header::MAGIC) || head.starts_with(&cowd::MAGIC) || head.starts_with(&sesparse::MAGIC) {
         return true;
     }
-    // A text: its first line is a comment or a key, and it names its type or an extent.
+    // A text that names its type or an extent.
     let text = head.split(|byte| *byte == 0).next().unwrap_or_default();
-    let printable = text.iter().all(|byte| *byte >= 0x20 || matches!(byte, b'\t' | b'\n' | b'\r' | 0x1B));
-    printable
-        && !text.is_empty()
-        && parse::Parsed::parse(text, probe.file.name(), 0).map_or(true, |parsed| parsed.is_one())
+    parse::printable(head) && parse::Parsed::parse(text, probe.file.name(), 0).map_or(true, |parsed| parsed.is_one())
 }
 
 /// The capacity in sectors, where a VMDK can hold the disk at all.

@@ -4,12 +4,14 @@
 //! without their `ddb.`, declared encodings. The first of a key counts, as in VirtualBox and QEMU. The text ends at its first zero byte.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
+use uuid::Uuid;
 
 use super::extent::ExtentLine;
-use super::header::{self, SparseHeader};
+use super::header;
 use crate::fault::{Fault, Kind};
 use crate::image::SECTOR;
 use crate::io::{InputFile, in_memory};
@@ -19,23 +21,38 @@ const MAX_LEN: u64 = 16 << 20;
 /// Parent CID of a disk without a parent.
 pub const NO_PARENT: u32 = 0xFFFF_FFFF;
 
-/// The keys that something is made of, in lower case.
-const KEYS: [&str; 15] = [
-    "cid",
-    "parentcid",
-    "createtype",
-    "parentfilenamehint",
-    "encryptionkeys",
-    "keyid",
-    "isnativesnapshot",
-    "ddb.iofilters",
-    "ddb.adaptertype",
+/// The longest value that is kept, in characters; names of files are shorter everywhere.
+const MAX_VALUE: usize = 4096;
+/// Repeated keys that are reported.
+const MOST_REPEATED: usize = 20;
+
+/// The keys that something is made of or that `info` tells, as products write them.
+const KEYS: [&str; 25] = [
+    "version",
+    "encoding",
+    "CID",
+    "parentCID",
+    "createType",
+    "parentFileNameHint",
+    "encryptionKeys",
+    "keyID",
+    "isNativeSnapshot",
+    "changeTrackPath",
+    "ddb.adapterType",
+    "ddb.comment",
     "ddb.geometry.cylinders",
     "ddb.geometry.heads",
     "ddb.geometry.sectors",
+    "ddb.iofilters",
+    "ddb.longContentID",
+    "ddb.thinProvisioned",
+    "ddb.toolsInstallType",
+    "ddb.toolsVersion",
+    "ddb.uuid",
     "ddb.uuid.image",
+    "ddb.uuid.modification",
     "ddb.uuid.parent",
-    "ddb.longcontentid",
+    "ddb.virtualHWVersion",
 ];
 
 /// What a descriptor says.
@@ -43,7 +60,11 @@ const KEYS: [&str; 15] = [
 pub struct Parsed {
     /// The extents, in order: their sum is the disk.
     pub extents: Vec<ExtentLine>,
-    keys: BTreeMap<String, (u64, String)>,
+    /// Keys that came again with another value: the byte of the line, and the key.
+    pub repeated: Vec<(u64, &'static str)>,
+    /// The first line, which some writers sign.
+    pub first_line: String,
+    keys: BTreeMap<&'static str, (u64, String)>,
 }
 
 impl Parsed {
@@ -63,6 +84,9 @@ impl Parsed {
         let mut at = base;
         for raw in bytes.split(|byte| matches!(byte, b'\n' | b'\r')) {
             let line = encoding.decode_without_bom_handling(raw).0;
+            if at == base {
+                parsed.first_line = line.trim().chars().take(MAX_VALUE).collect();
+            }
             parsed.line(line.trim_matches([' ', '\t']), file, at)?;
             at += raw.len() as u64 + 1;
         }
@@ -86,25 +110,52 @@ impl Parsed {
                 Some(quoted) => quoted.split('"').next().unwrap_or_default(),
                 None => value,
             };
-            let key = key.trim_matches([' ', '\t']).to_ascii_lowercase();
+            let key = key.trim_matches([' ', '\t']);
             // The others would only cost memory.
-            if KEYS.iter().any(|known| *known == key || known.strip_prefix("ddb.") == Some(&key)) {
-                self.keys.entry(key).or_insert((byte, value.to_string()));
+            if let Some(known) = known(key) {
+                let value: String = value.chars().take(MAX_VALUE).collect();
+                match self.keys.entry(known) {
+                    Entry::Vacant(place) => {
+                        place.insert((byte, value));
+                    }
+                    Entry::Occupied(kept) if kept.get().1 != value && self.repeated.len() < MOST_REPEATED => {
+                        self.repeated.push((byte, known));
+                    }
+                    Entry::Occupied(_) => {}
+                }
             }
         }
         Ok(())
     }
 
-    /// The value of a key, in whatever case it is written; a `ddb.` key also without its `ddb.`.
+    /// The value of a key of [`KEYS`], in whatever case it was written; a `ddb.` key also without its `ddb.`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let key = key.to_ascii_lowercase();
-        let found = self.keys.get(&key).or_else(|| self.keys.get(key.strip_prefix("ddb.")?));
-        found.map(|(_, value)| value.as_str())
+        self.keys.get(key).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a key, where it is not empty.
+    pub fn said(&self, key: &str) -> Option<&str> {
+        self.get(key).filter(|value| !value.is_empty())
     }
 
     /// Byte of a key's line, for messages.
     pub fn byte_of(&self, key: &str) -> Option<u64> {
-        self.keys.get(&key.to_ascii_lowercase()).map(|(byte, _)| *byte)
+        self.keys.get(key).map(|(byte, _)| *byte)
+    }
+
+    /// Every known key that has a value, by name.
+    pub fn recorded(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.keys.iter().map(|(key, (_, value))| (*key, value.as_str())).filter(|(_, value)| !value.is_empty())
+    }
+
+    /// Is there a parent by VMware's rules: a content id that is not the one that says none?
+    pub fn is_child(&self) -> bool {
+        self.get("parentCID").is_some() && self.cid("parentCID") != Some(NO_PARENT)
+    }
+
+    /// A uuid of VirtualBox, where it is one and not nil.
+    pub fn uuid(&self, key: &str) -> Option<Uuid> {
+        self.get(key).and_then(|text| Uuid::parse_str(text).ok()).filter(|uuid| !uuid.is_nil())
     }
 
     /// A content id: hex, or decimal where it has more than eight digits (one writer does that).
@@ -118,29 +169,55 @@ impl Parsed {
 
     /// True where a text says so much about a disk that it is a descriptor.
     pub fn is_one(&self) -> bool {
-        !self.extents.is_empty() || self.keys.contains_key("createtype")
+        !self.extents.is_empty() || self.keys.contains_key("createType")
     }
 }
 
-/// The descriptor of a file, wherever in it.
-pub fn descriptor_of(file: &InputFile) -> Result<Parsed, Fault> {
+/// The descriptor of a file, wherever in it; `None` where the file is no VMDK that has one.
+pub fn descriptor_of(file: &InputFile) -> Result<Option<Parsed>, Fault> {
     let mut raw = [0; header::LEN];
     let got = file.read_up_to(0, &mut raw)?;
-    match got == header::LEN && raw.starts_with(&header::MAGIC) {
-        true => embedded(file, &SparseHeader::parse(&raw, file.name())?),
-        false => text(file, 0, file.len()),
+    if got == header::LEN && raw.starts_with(&header::MAGIC) {
+        return embedded(file, &raw).map(Some);
+    }
+    match printable(raw.get(..got).unwrap_or_default()) {
+        true => text(file, 0, file.len()).map(|parsed| Some(parsed).filter(Parsed::is_one)),
+        false => Ok(None),
     }
 }
 
-/// The embedded descriptor; one that is all zero, or not there, says nothing.
-pub fn embedded(file: &InputFile, header: &SparseHeader) -> Result<Parsed, Fault> {
-    let (at, len) = (header.descriptor_offset.saturating_mul(SECTOR), header.descriptor_sectors.saturating_mul(SECTOR));
-    if header.descriptor_offset == 0 || len == 0 {
+/// The descriptor in the first bytes of a file, as far as they hold it; `None` where they are no VMDK's that has one.
+pub fn descriptor_in_head(head: &[u8], file: &Path) -> Option<Parsed> {
+    let text = match head.first_chunk::<{ header::LEN }>() {
+        Some(raw) if raw.starts_with(&header::MAGIC) => {
+            let (offset, sectors) = header::descriptor_area(raw);
+            // A header whose descriptor lies behind the bytes in hand may still have one.
+            let start = in_memory(offset.checked_mul(SECTOR)?).min(head.len());
+            let len = in_memory(sectors.checked_mul(SECTOR)?);
+            head.get(start..)?.get(..len).unwrap_or_else(|| head.get(start..).unwrap_or_default())
+        }
+        _ if printable(head) => head,
+        _ => return None,
+    };
+    Parsed::parse(text, file, 0).ok()
+}
+
+/// Can this be the beginning of a text? It is up to its first zero byte.
+pub fn printable(head: &[u8]) -> bool {
+    let text = head.split(|byte| *byte == 0).next().unwrap_or_default();
+    !text.is_empty() && text.iter().all(|byte| *byte >= 0x20 || matches!(byte, b'\t' | b'\n' | b'\r' | 0x1B))
+}
+
+/// The descriptor in the area that a sparse header sets aside; one that is all zero, or not there, says nothing.
+pub fn embedded(file: &InputFile, raw: &[u8; header::LEN]) -> Result<Parsed, Fault> {
+    let (offset, sectors) = header::descriptor_area(raw);
+    let (at, len) = (offset.saturating_mul(SECTOR), sectors.saturating_mul(SECTOR));
+    if offset == 0 || len == 0 {
         return Ok(Parsed::default());
     }
     if at.checked_add(len).is_none_or(|end| end > file.len()) {
         return Err(Fault::damaged(file.name(), 28, "the embedded VMDK descriptor lies outside the file")
-            .found(format!("sector {}, {} sectors", header.descriptor_offset, header.descriptor_sectors))
+            .found(format!("sector {offset}, {sectors} sectors"))
             .against(format!("the file has {} bytes", file.len())));
     }
     text(file, at, len)
@@ -156,6 +233,13 @@ pub fn text(file: &InputFile, at: u64, len: u64) -> Result<Parsed, Fault> {
     let mut bytes = vec![0; in_memory(len)];
     file.read_exact(at, &mut bytes)?;
     Parsed::parse(&bytes, file.name(), at)
+}
+
+/// The key as it is kept: compared without case, a `ddb.` key also without its `ddb.`.
+fn known(key: &str) -> Option<&'static str> {
+    let same = |known: &&&str| known.eq_ignore_ascii_case(key);
+    let bare = |known: &&&str| known.strip_prefix("ddb.").is_some_and(|bare| bare.eq_ignore_ascii_case(key));
+    KEYS.iter().find(same).or_else(|| KEYS.iter().find(bare)).copied()
 }
 
 /// The encoding that the text names, of those that are known. Windows' number 949 has a name of its own.

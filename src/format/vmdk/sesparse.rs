@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use byteorder::{ByteOrder, LittleEndian};
 
 use crate::fault::{Fault, Kind};
-use crate::image::{Claim, Claims, Here, SECTOR};
+use crate::image::{Claim, Claims, Here, Ledger, SECTOR};
 use crate::io::{InputFile, in_memory};
 
 /// The first eight bytes.
@@ -34,6 +34,8 @@ const TABLE_SECTORS: u64 = 64;
 const TABLE_ENTRIES: u64 = TABLE_SECTORS * SECTOR / 8;
 /// What the high half of a directory's entry says where there is a table.
 const TABLE_THERE: u64 = 0x1000_0000;
+/// Entries of the directory that are read at once where there are no tables.
+const DIRECTORY_PAGE: u64 = 512;
 /// Tables kept.
 const KEPT: usize = 4;
 
@@ -74,7 +76,7 @@ struct State {
 
 impl SeTables {
     /// Reads and verifies the headers.
-    pub fn open(file: Arc<InputFile>) -> Result<SeTables, Fault> {
+    pub fn open(file: Arc<InputFile>, ledger: &Ledger, ignore_log: bool) -> Result<SeTables, Fault> {
         let raw = read_sector(&file, 0)?;
         let field = |at: usize| raw.get(at..).map(LittleEndian::read_u64).unwrap_or_default();
         let wrong = |at: usize, what: &'static str, want: u64| {
@@ -112,9 +114,16 @@ impl SeTables {
         }
         if LittleEndian::read_u64(&volatile[at::REPLAY_JOURNAL..]) != 0 {
             let what = "a seSparse extent whose journal was not replayed: its tables are not what the machine wrote";
-            return Err(Fault::new(Kind::Unsupported, file.name(), what)
-                .at(volatile_at * SECTOR + at::REPLAY_JOURNAL as u64)
-                .advice("start the machine and shut it down, or delete the snapshot, on the host"));
+            let unplayed =
+                Fault::new(Kind::Unsupported, file.name(), what).at(volatile_at * SECTOR + at::REPLAY_JOURNAL as u64);
+            match ignore_log {
+                true => ledger.warn(unplayed),
+                false => {
+                    return Err(unplayed.advice(
+                        "start the machine and shut it down, or delete the snapshot, on the host; --ignore-log reads on without",
+                    ));
+                }
+            }
         }
         // Each region inside the file, as far as the capacity needs it.
         let inside = |offset: usize, sectors: u64| {
@@ -148,6 +157,14 @@ impl SeTables {
         Ok(SeTables { file, capacity, directory, tables, tables_count, grains, state: Mutex::new(state) })
     }
 
+    /// How many tables from `first` on, which is not there, are not there; a page of the directory tells.
+    fn absent_tables(&self, first: u64) -> Result<u64, Fault> {
+        let tables = self.capacity.div_ceil(TABLE_ENTRIES * GRAIN_SECTORS);
+        let mut page = vec![0; in_memory((tables - first).min(DIRECTORY_PAGE) * 8)];
+        self.file.read_exact(self.directory * SECTOR + first * 8, &mut page)?;
+        Ok(page.chunks_exact(8).take_while(|entry| LittleEndian::read_u64(entry) == 0).count() as u64)
+    }
+
     /// What holds the bytes from `from` on, up to `limit` at most, both counted from the extent's start; looks at one table.
     pub fn run_at(&self, from: u64, limit: u64) -> Result<(u64, Here), Fault> {
         let number = from / GRAIN;
@@ -156,10 +173,11 @@ impl SeTables {
         let mut gde = [0; 8];
         self.file.read_exact(gde_byte, &mut gde)?;
         let gde = LittleEndian::read_u64(&gde);
-        let table_end = limit.min((table_number + 1) * TABLE_ENTRIES * GRAIN);
         if gde == 0 {
-            return Ok((table_end, Here::Absent));
+            let absent = self.absent_tables(table_number)?;
+            return Ok((limit.min((table_number + absent) * TABLE_ENTRIES * GRAIN), Here::Absent));
         }
+        let table_end = limit.min((table_number + 1) * TABLE_ENTRIES * GRAIN);
         let table_at = (self.tables + (gde & 0xFFFF_FFFF) * TABLE_SECTORS) * SECTOR;
         let there = gde >> 32 == TABLE_THERE && (gde & 0xFFFF_FFFF) < self.tables_count;
         if !there || table_at + TABLE_SECTORS * SECTOR > self.file.len() {

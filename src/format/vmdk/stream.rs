@@ -27,8 +27,21 @@ const MARKER_DIRECTORY: u32 = 2;
 const MARKER_FOOTER: u32 = 3;
 /// How far from the end a footer is looked for behind which something was appended, in bytes.
 const SEARCH: u64 = 1 << 20;
+/// How many stored zeroes behind the end of a stream are looked through, in bytes: padding of tapes and of allocations.
+const PADDING: u64 = 64 << 20;
 /// The largest grain that is inflated, in sectors.
 const MAX_GRAIN_SECTORS: u64 = 2048;
+
+/// What stands in front of a grain's zlib stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// A marker: the grain's first sector, and the bytes of the stream. What all products write.
+    Marker,
+    /// The bytes of the stream alone.
+    Length,
+    /// Nothing.
+    Bare,
+}
 
 /// An extent of deflated grains.
 #[derive(Clone)]
@@ -37,11 +50,48 @@ pub struct StreamExtent {
     pub file: Arc<InputFile>,
     /// Bytes of the extent: behind them a grain may be cut.
     pub len: u64,
+    /// What stands in front of each grain.
+    pub packing: Packing,
+}
+
+/// What stands in front of the first grain, where the header contradicts itself about that; `None`: no zlib stream begins there.
+pub fn packing_of_first_grain(file: &Arc<InputFile>, header: &SparseHeader) -> Result<Option<Packing>, Fault> {
+    let Some(at) = header.overhead.checked_mul(SECTOR).filter(|at| *at < file.len()) else {
+        return Ok(Some(Packing::Marker)); // there is no grain
+    };
+    refuse_large_grains(file, header)?;
+    let mut out = vec![0; in_memory(header.grain_sectors * SECTOR)];
+    for packing in [Packing::Marker, Packing::Length, Packing::Bare] {
+        let extent = StreamExtent { file: Arc::clone(file), len: 0, packing };
+        let mut inflater = Inflater::new(vec![(0, extent.clone())]);
+        if inflater.packed(&extent, at, None, out.len()).is_ok() && inflater.inflate(&mut out).is_ok() {
+            return Ok(Some(packing));
+        }
+    }
+    Ok(None)
+}
+
+fn refuse_large_grains(file: &InputFile, header: &SparseHeader) -> Result<(), Fault> {
+    match header.grain_sectors > MAX_GRAIN_SECTORS {
+        true => Err(Fault::new(Kind::OverLimit, file.name(), "a compressed VMDK grain is inflated whole")
+            .at(20)
+            .found(format!("{} sectors", header.grain_sectors))
+            .expected(format!("at most {MAX_GRAIN_SECTORS}"))),
+        false => Ok(()),
+    }
 }
 
 /// The footer of a stream whose header says that the directory came last: where it stands, and what it says. `None`: there is none.
 fn footer(file: &InputFile) -> Result<Option<(u64, SparseHeader)>, Fault> {
-    let end = file.len() - file.len() % SECTOR;
+    match footer_before(file, file.len())? {
+        Some(found) => Ok(Some(found)),
+        None => footer_before(file, end_without_padding(file)?),
+    }
+}
+
+/// The last footer in front of byte `end`, no further than [`SEARCH`] from it.
+fn footer_before(file: &InputFile, end: u64) -> Result<Option<(u64, SparseHeader)>, Fault> {
+    let end = end - end % SECTOR;
     let start = end.saturating_sub(SEARCH);
     let mut bytes = vec![0; in_memory(end - start)];
     file.read_exact(start, &mut bytes)?;
@@ -52,20 +102,34 @@ fn footer(file: &InputFile) -> Result<Option<(u64, SparseHeader)>, Fault> {
             LittleEndian::read_u32(&marker[8..]) == 0 && LittleEndian::read_u32(&marker[12..]) == MARKER_FOOTER;
         if is_marker && raw.starts_with(&header::MAGIC) {
             let at = start + (index as u64 + 1) * SECTOR;
-            return Ok(Some((at, SparseHeader::parse(raw, file.name())?)));
+            return Ok(Some((at, SparseHeader::parse(raw, file.name(), at)?)));
         }
     }
     Ok(None)
 }
 
+/// The end of what is not zero, up to a whole sector, as far as [`PADDING`] stored bytes from the file's end tell; holes cost nothing.
+fn end_without_padding(file: &InputFile) -> Result<u64, Fault> {
+    let (mut end, mut budget) = (file.len(), PADDING);
+    let mut window = vec![0; in_memory(SEARCH)];
+    while end > 0 && budget > 0 {
+        let start = end.saturating_sub(SEARCH);
+        if file.next_data(start)?.is_some_and(|data| data.start < end) {
+            let bytes = window.get_mut(..in_memory(end - start)).unwrap_or_default();
+            file.read_exact(start, bytes)?;
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                return Ok((start + last as u64 + 1).next_multiple_of(SECTOR).min(file.len()));
+            }
+            budget = budget.saturating_sub(end - start);
+        }
+        end = start;
+    }
+    Ok(end)
+}
+
 /// The header of a stream: where its directory came last, the footer says where. What is behind the footer is told.
 pub fn complete(ledger: &Ledger, file: &InputFile, header: SparseHeader, len: u64) -> Result<SparseHeader, Fault> {
-    if header.grain_sectors > MAX_GRAIN_SECTORS {
-        return Err(Fault::new(Kind::OverLimit, file.name(), "a compressed VMDK grain is inflated whole")
-            .at(20)
-            .found(format!("{} sectors", header.grain_sectors))
-            .expected(format!("at most {}", MAX_GRAIN_SECTORS)));
-    }
+    refuse_large_grains(file, &header)?;
     if header.gd_offset.is_some() {
         return Ok(header);
     }
@@ -74,7 +138,8 @@ pub fn complete(ledger: &Ledger, file: &InputFile, header: SparseHeader, len: u6
             file.name(),
             file.len(),
             "the streamOptimized VMDK has no footer: is it cut short?",
-        ));
+        )
+        .advice("a download or an export that was cut off has lost its end: fetch it again, and compare the sizes"));
     };
     let behind = file.len() - (at + SECTOR);
     if behind != SECTOR {
@@ -152,6 +217,45 @@ impl Inflater {
     pub fn new(extents: Vec<(u64, StreamExtent)>) -> Inflater {
         Inflater { extents, decompressor: Decompressor::new(), packed: Vec::new() }
     }
+
+    /// Reads the packed bytes of the grain at byte `at`, whose unit has `unit` bytes; `lba`: the sector that its marker must name.
+    fn packed(&mut self, extent: &StreamExtent, at: u64, lba: Option<u64>, unit: usize) -> Result<(), Fault> {
+        let file = &extent.file;
+        let damaged = |what: &'static str| Fault::damaged(file.name(), at, what);
+        let mut marker = [0; 12];
+        let got = file.read_up_to(at, &mut marker)?;
+        // A stream that does not shrink is a little longer than the grain; nobody writes twice as much.
+        let most = 2 * unit as u64 + SECTOR;
+        let (front, size) = match extent.packing {
+            Packing::Marker => (MARKER, u64::from(LittleEndian::read_u32(&marker[8..]))),
+            Packing::Length => (4, u64::from(LittleEndian::read_u32(&marker))),
+            Packing::Bare => (0, file.len().saturating_sub(at).min(most)),
+        };
+        if (got as u64) < front {
+            return Err(damaged("VMDK grain marker is cut by the end of the file"));
+        }
+        let named = LittleEndian::read_u64(&marker);
+        if let Some(lba) = lba.filter(|lba| extent.packing == Packing::Marker && *lba != named) {
+            return Err(damaged("VMDK grain marker is another grain's").found(format!("lba {named}")).expected(lba));
+        }
+        if size == 0 || size > most {
+            return Err(damaged("VMDK grain marker size").found(size).expected(format!("1 to {most}")));
+        }
+        self.packed.resize(in_memory(size), 0);
+        if file.read_up_to(at + front, &mut self.packed)? < self.packed.len() {
+            return Err(
+                damaged("VMDK grain is cut by the end of the file").found(format!("{size} bytes from its marker on"))
+            );
+        }
+        Ok(())
+    }
+
+    fn inflate(&mut self, out: &mut [u8]) -> Result<usize, &'static str> {
+        self.decompressor.zlib_decompress(&self.packed, out).map_err(|error| match error {
+            DecompressionError::InsufficientSpace => "VMDK grain inflates to more than a grain",
+            DecompressionError::BadData => "VMDK grain does not inflate",
+        })
+    }
 }
 
 impl Unpack for Inflater {
@@ -159,35 +263,11 @@ impl Unpack for Inflater {
         let next = self.extents.partition_point(|(start, _)| *start <= unit_start);
         let found =
             next.checked_sub(1).and_then(|n| self.extents.get(n)).filter(|(_, extent)| extent.file.id() == file);
-        let (start, extent) = found.ok_or_else(|| Fault::bug("a grain of no extent"))?;
-        let (file, inside) = (&extent.file, unit_start - start);
-        let damaged = |what: &'static str| Fault::damaged(file.name(), at, what);
-        let mut marker = [0; 12];
-        if file.read_up_to(at, &mut marker)? < marker.len() {
-            return Err(damaged("VMDK grain marker is cut by the end of the file"));
-        }
-        let (lba, size) = (LittleEndian::read_u64(&marker), LittleEndian::read_u32(&marker[8..]));
-        if lba.checked_mul(SECTOR) != Some(inside) {
-            return Err(damaged("VMDK grain marker is another grain's")
-                .found(format!("lba {lba}"))
-                .expected(inside / SECTOR));
-        }
-        // A stream that does not shrink is a little longer than the grain; nobody writes twice as much.
-        if size == 0 || size as usize > 2 * out.len() + header::LEN {
-            return Err(damaged("VMDK grain marker size")
-                .found(size)
-                .expected(format!("1 to {}", 2 * out.len() + header::LEN)));
-        }
-        self.packed.resize(size as usize, 0);
-        if file.read_up_to(at + MARKER, &mut self.packed)? < self.packed.len() {
-            return Err(
-                damaged("VMDK grain is cut by the end of the file").found(format!("{size} bytes from its marker on"))
-            );
-        }
-        let got = self.decompressor.zlib_decompress(&self.packed, out).map_err(|error| match error {
-            DecompressionError::InsufficientSpace => damaged("VMDK grain inflates to more than a grain"),
-            DecompressionError::BadData => damaged("VMDK grain does not inflate"),
-        })?;
+        let (start, extent) = found.cloned().ok_or_else(|| Fault::bug("a grain of no extent"))?;
+        let inside = unit_start - start;
+        self.packed(&extent, at, Some(inside / SECTOR), out.len())?;
+        let damaged = |what: &'static str| Fault::damaged(extent.file.name(), at, what);
+        let got = self.inflate(out).map_err(damaged)?;
         // The last grain of an extent may end with the extent (QEMU); every other is whole.
         let needed = (extent.len.saturating_sub(inside)).min(out.len() as u64);
         if (got as u64) < needed {

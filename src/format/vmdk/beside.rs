@@ -1,0 +1,133 @@
+//! What the descriptors beside a file say of it: of which disk it is a piece, and which snapshots lie on top of it.
+//!
+//! Users give the piece instead of the whole, and the base instead of the snapshot that the machine last wrote to. Both are told from
+//! the folder: up to 10,000 names, 1 MiB of each.
+
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::header;
+use super::parse::{Parsed, descriptor_in_head, printable};
+use crate::fault::{Fault, Kind};
+use crate::format::Probe;
+use crate::image::Ledger;
+use crate::io::{InputFile, Neighbour, neighbours};
+
+/// Bytes of a file that are looked at.
+const MOST: usize = 1 << 20;
+
+/// The descriptors in the folder of `file`, that of `file` itself apart.
+fn descriptors(file: &InputFile) -> impl Iterator<Item = (Neighbour, Parsed)> {
+    neighbours(file, "vmdk").into_iter().filter_map(|neighbour| {
+        // Most files of a large folder are data: told by their first sector.
+        let first = neighbour.head(header::LEN);
+        if !first.starts_with(&header::MAGIC) && !printable(&first) {
+            return None;
+        }
+        let mut head = neighbour.head(MOST);
+        if head.len() == MOST && !first.starts_with(&header::MAGIC) {
+            // A line that is cut would look damaged.
+            head.truncate(head.iter().rposition(|byte| *byte == b'\n')?);
+        }
+        let descriptor = descriptor_in_head(&head, Path::new(neighbour.name()))?;
+        Some((neighbour, descriptor))
+    })
+}
+
+/// The last part of a name, whatever system wrote it.
+pub fn base_name(name: &str) -> &str {
+    name.rsplit(['/', '\\']).next().unwrap_or(name)
+}
+
+fn names(recorded: &str, file: &InputFile) -> bool {
+    let own = file.name().file_name().unwrap_or_default().to_string_lossy();
+    base_name(recorded).eq_ignore_ascii_case(&own)
+}
+
+/// The refusal of a piece of a VMDK, where a descriptor beside it names it; it tells which part of which disk it is.
+pub fn refusal_of_piece(file: &InputFile) -> Option<Fault> {
+    descriptors(file).find_map(|(neighbour, descriptor)| {
+        let lines = &descriptor.extents;
+        let part = lines.iter().position(|line| line.file.as_deref().is_some_and(|name| names(name, file)))?;
+        let whole = neighbour.name().to_string_lossy();
+        // An embedded descriptor names its own file, under the name it once had.
+        let embedded = neighbour.head(4) == header::MAGIC;
+        (!embedded).then(|| {
+            Fault::new(Kind::Unsupported, file.name(), "a piece of a VMDK, without its descriptor")
+                .found(format!("part {} of {} of {whole}", part + 1, lines.len()))
+                .advice(format!("give {whole}"))
+        })
+    })
+}
+
+/// A warning for each snapshot beside `file` that lies on top of it: what the machine last wrote is there.
+pub fn warn_of_newer(file: &InputFile, descriptor: &Parsed, ledger: &Ledger) {
+    let uuid = descriptor.uuid("ddb.uuid.image");
+    for (neighbour, child) in descriptors(file) {
+        let by_name = child.is_child() && child.said("parentFileNameHint").is_some_and(|hint| names(hint, file));
+        let by_uuid = uuid.is_some() && child.uuid("ddb.uuid.parent") == uuid;
+        if by_name || by_uuid {
+            let what = "a snapshot beside it lies on top of this disk: the newer state is there";
+            let warning = Fault::new(Kind::Changed, file.name(), what);
+            ledger.warn(warning.found(neighbour.name().display()));
+        }
+    }
+}
+
+/// The name of a VMDK beside `file` that has this uuid.
+pub fn with_uuid(file: &InputFile, uuid: Uuid) -> Option<String> {
+    let found = descriptors(file).find(|(_, descriptor)| descriptor.uuid("ddb.uuid.image") == Some(uuid));
+    found.map(|(neighbour, _)| neighbour.name().to_string_lossy().into_owned())
+}
+
+/// Is a file called as products call pieces: `-s001`, `-000001-s001`, `-f001`, `-flat`, `-delta`, `-sesparse`?
+pub fn piece_by_name(name: &Path) -> bool {
+    let stem = name.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let Some((_, last)) = stem.rsplit_once('-') else { return false };
+    let numbered = last.strip_prefix(['s', 'f']).is_some_and(|n| n.len() >= 3 && n.bytes().all(|b| b.is_ascii_digit()));
+    numbered || ["flat", "delta", "sesparse"].contains(&last)
+}
+
+/// The refusal of a file without any content of its own that is called `.vmdk`: the data of a flat disk, or a raw device mapping.
+pub fn stray(probe: &Probe<'_>) -> Option<Fault> {
+    let file = probe.file;
+    if !file.name().extension().is_some_and(|ending| ending.eq_ignore_ascii_case("vmdk")) {
+        return None;
+    }
+    let stem = file.name().file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if stem.ends_with("-rdm") || stem.ends_with("-rdmp") {
+        let what = "a raw device mapping: the data is on the LUN that it maps";
+        return Some(Fault::new(Kind::Unsupported, file.name(), what).advice("read the LUN itself"));
+    }
+    refusal_of_piece(file).or_else(|| {
+        piece_by_name(file.name()).then(|| {
+            Fault::new(Kind::NotThisFormat, file.name(), "the data of a VMDK, and no descriptor beside it names it")
+                .advice("give the descriptor; if that is lost, -f raw reads a whole -flat file as the disk")
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_told_by_their_names() {
+        for name in [
+            "a-s001.vmdk",
+            "a-000001-s1024.vmdk",
+            "a b-f001.vmdk",
+            "a-flat.vmdk",
+            "a-000001-delta.vmdk",
+            "A-SESPARSE.VMDK",
+        ] {
+            assert!(piece_by_name(Path::new(name)), "{name}");
+        }
+        for name in ["a.vmdk", "a-000001.vmdk", "a-s01.vmdk", "flat.vmdk", "a-s00a.vmdk", "a-disk1.vmdk"] {
+            assert!(!piece_by_name(Path::new(name)), "{name}");
+        }
+        assert_eq!(base_name("C:\\a\\b.vmdk"), "b.vmdk");
+        assert_eq!(base_name("/a/b.vmdk"), "b.vmdk");
+    }
+}

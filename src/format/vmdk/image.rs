@@ -1,0 +1,455 @@
+//! One VMDK of a chain: its descriptor, and the extents that the descriptor names.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::beside::{base_name, piece_by_name, refusal_of_piece};
+use super::cowd;
+use super::extent::{Access, ExtentLine, ExtentType};
+use super::extents::{Body, Extents};
+use super::grain_tables::{GrainTables, Kind as TableKind};
+use super::header::{self, SparseHeader, Stored};
+use super::lock::refuse_locked;
+use super::parent::Link;
+use super::parse::{NO_PARENT, Parsed, embedded, text};
+use super::recorded;
+use super::sesparse::{self, SeTables};
+use super::stream::{self, Packing, StreamExtent};
+use crate::fault::{Fault, Kind};
+use crate::format::Opening;
+use crate::image::{Adapter, Facts, SECTOR};
+use crate::io::InputFile;
+
+/// The last version of a descriptor that is read: 2 is that of encrypted disks, 3 of disks whose changes are tracked, 4 of vSAN's.
+const MAX_VERSION: u32 = 4;
+/// Missing files that a message names.
+const MOST_NAMED: usize = 5;
+
+/// One image of a chain.
+pub struct Image {
+    /// What was named: the descriptor, or the file that holds it.
+    pub file: Arc<InputFile>,
+    /// What it says.
+    pub descriptor: Parsed,
+    /// Where its data is.
+    pub extents: Extents,
+    /// Every file of it that was opened.
+    pub files: Vec<Arc<InputFile>>,
+    /// Extents that are not there.
+    pub missing: Vec<Fault>,
+    /// Extents' files by the names that the descriptor has: one may serve many lines.
+    named: HashMap<String, Arc<InputFile>>,
+}
+
+impl Image {
+    /// Opens the descriptor and its extents.
+    pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Image, Fault> {
+        let mut raw = [0; header::LEN];
+        let got = file.read_up_to(0, &mut raw)?;
+        let sparse = raw.starts_with(&header::MAGIC);
+        if !sparse && (raw.starts_with(&cowd::MAGIC) || raw.starts_with(&sesparse::MAGIC)) {
+            let alone = || {
+                let what = "an extent of an ESXi snapshot, without its descriptor";
+                Fault::new(Kind::Unsupported, file.name(), what).advice("give the descriptor that names it")
+            };
+            return Err(refusal_of_piece(&file).unwrap_or_else(alone));
+        }
+        if sparse && got < header::LEN {
+            return Err(Fault::damaged(file.name(), got as u64, "the VMDK is cut short within its header"));
+        }
+        let (descriptor, own) = match sparse {
+            true if header::is_wrapping(&raw) => (embedded(&file, &raw)?, None),
+            true => {
+                let header = SparseHeader::parse(&raw, file.name(), 0)?;
+                (embedded(&file, &raw)?, Some(header))
+            }
+            false => (text(&file, 0, file.len())?, None),
+        };
+        if !opening.options.ignore_lock {
+            refuse_locked(&file)?;
+        }
+        let mut image = Image {
+            file: Arc::clone(&file),
+            descriptor,
+            extents: Extents::default(),
+            files: vec![file],
+            missing: Vec::new(),
+            named: HashMap::new(),
+        };
+        image.check_version()?;
+        image.refuse_what_is_elsewhere()?;
+        image.check_parent_keys(opening)?;
+        for (byte, key) in &image.descriptor.repeated {
+            let what = "a key of the VMDK descriptor comes again with another value: the first counts";
+            opening.ledger.warn(Fault::damaged(image.file.name(), *byte, what).found(key));
+        }
+        if let Some(word) = image.descriptor.said("ddb.adapterType").filter(|word| word.parse::<Adapter>().is_err()) {
+            let what = "the VMDK descriptor names a controller that is not known";
+            opening.ledger.warn(image.fault(Kind::Damaged, "ddb.adapterType", what).found(word));
+        }
+        match own {
+            Some(header) => image.own_extent(opening, header)?,
+            None => image.named_extents(opening)?,
+        }
+        Ok(image)
+    }
+
+    /// A fault in the line of a key.
+    pub fn fault(&self, kind: Kind, key: &str, what: &'static str) -> Fault {
+        let fault = Fault::new(kind, self.file.name(), what);
+        match self.descriptor.byte_of(key) {
+            Some(byte) => fault.at(byte),
+            None => fault,
+        }
+    }
+
+    /// A later version may mean anything.
+    fn check_version(&self) -> Result<(), Fault> {
+        let version = self.descriptor.said("version").and_then(|text| text.parse::<u32>().ok());
+        match version.is_some_and(|version| version > MAX_VERSION) {
+            true => Err(self
+                .fault(Kind::Unsupported, "version", "VMDK descriptor version")
+                .found(version.unwrap_or_default())
+                .expected(format!("1 to {MAX_VERSION}"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Encrypted disks and native snapshots: the data is not in these files, or not to be had from them.
+    fn refuse_what_is_elsewhere(&self) -> Result<(), Fault> {
+        let said = |key: &str| self.descriptor.said(key);
+        for key in ["encryptionKeys", "keyID"] {
+            if said(key).is_some() {
+                return Err(self
+                    .fault(Kind::Unsupported, key, "an encrypted VMDK")
+                    .advice("decrypt it where it was made"));
+            }
+        }
+        if said("ddb.iofilters").is_some_and(|filters| filters.to_ascii_lowercase().contains("vmwarevmcrypt")) {
+            return Err(self
+                .fault(Kind::Unsupported, "ddb.iofilters", "an encrypted VMDK")
+                .advice("decrypt it where it was made"));
+        }
+        if said("isNativeSnapshot").is_some_and(|value| value.eq_ignore_ascii_case("yes")) {
+            return Err(self.fault(
+                Kind::Unsupported,
+                "isNativeSnapshot",
+                "a snapshot that the storage keeps, not this file",
+            ));
+        }
+        Ok(())
+    }
+
+    /// How the image knows its parent, where it has one.
+    pub fn link(&self) -> Result<Option<Link>, Fault> {
+        if self.descriptor.is_child() {
+            let recorded = self.descriptor.cid("parentCID");
+            return recorded
+                .map(|cid| Some(Link::ContentId(cid)))
+                .ok_or_else(|| Fault::bug("a child without parentCID"));
+        }
+        Ok(self.descriptor.uuid("ddb.uuid.parent").map(Link::Uuid))
+    }
+
+    /// A parent that is named and whose content id cannot be read: reading on as if there were none would hand out zeroes.
+    fn check_parent_keys(&self, opening: &Opening<'_>) -> Result<(), Fault> {
+        let text = self.descriptor.get("parentCID");
+        let hint = self.descriptor.said("parentFileNameHint");
+        match (text, self.descriptor.cid("parentCID"), hint) {
+            (Some(text), None, _) => Err(self
+                .fault(Kind::Damaged, "parentCID", "VMDK descriptor: parentCID")
+                .found(text)
+                .expected("hex digits")),
+            (None, _, Some(hint)) => {
+                let what = "VMDK descriptor: a parent is named, and no parentCID";
+                Err(self.fault(Kind::Damaged, "parentFileNameHint", what).found(hint))
+            }
+            (_, Some(NO_PARENT), Some(hint)) => {
+                let what = "a parent is named, and parentCID says that there is none";
+                opening.ledger.warn(self.fault(Kind::Damaged, "parentFileNameHint", what).found(hint));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The one extent of a file that holds its own descriptor: the file itself, whatever name stands there.
+    fn own_extent(&mut self, opening: &mut Opening<'_>, header: SparseHeader) -> Result<(), Fault> {
+        let file = Arc::clone(&self.file);
+        let line = match self.descriptor.extents.as_slice() {
+            [] => {
+                if let Some(refusal) = refusal_of_piece(&file).or_else(|| lost_piece(&file)) {
+                    return Err(refusal);
+                }
+                let warning = Fault::new(Kind::Damaged, file.name(), "a VMDK extent without a descriptor");
+                opening.ledger.warn(warning.against("it is read as a disk of its own capacity"));
+                let sectors = header.capacity;
+                ExtentLine { byte: 0, access: Access::Rw, sectors, kind: ExtentType::Sparse, file: None, offset: 0 }
+            }
+            [line] => line.clone(),
+            [_, second, ..] => {
+                let what = "an embedded VMDK descriptor with more than one extent";
+                return Err(Fault::new(Kind::Unsupported, file.name(), what).at(second.byte));
+            }
+        };
+        let len = self.extent_len(&line)?;
+        match line.access {
+            Access::None => self.extents.push(len, Body::Lost(no_access(&file, &line))),
+            _ => self.push_sparse(opening, file, header, len)?,
+        }
+        self.whole()
+    }
+
+    fn named_extents(&mut self, opening: &mut Opening<'_>) -> Result<(), Fault> {
+        let lines = std::mem::take(&mut self.descriptor.extents);
+        for line in &lines {
+            let len = self.extent_len(line)?;
+            if len == 0 {
+                continue;
+            }
+            match self.named_extent(opening, line, len) {
+                // The others that are not there are named too.
+                Err(fault) if fault.kind() == Kind::NotFound => {
+                    self.extents.push(len, Body::Lost(fault.clone()));
+                    self.missing.push(fault);
+                }
+                done => done?,
+            }
+        }
+        self.descriptor.extents = lines;
+        match self.missing.split_first() {
+            Some((first, others)) if !opening.options.list_missing => {
+                let names: Vec<_> = others.iter().take(MOST_NAMED).map(|fault| fault.found_text()).collect();
+                Err(match others.len() {
+                    0 => first.clone(),
+                    n if n <= MOST_NAMED => first.clone().against(format!("nor are {}", names.join(", "))),
+                    n => first.clone().against(format!("nor are {} and {} more", names.join(", "), n - names.len())),
+                })
+            }
+            _ => self.whole(),
+        }
+    }
+
+    fn named_extent(&mut self, opening: &mut Opening<'_>, line: &ExtentLine, len: u64) -> Result<(), Fault> {
+        let refuse = |what: &'static str| Err(Fault::new(Kind::Unsupported, self.file.name(), what).at(line.byte));
+        match line.kind {
+            ExtentType::Zero => {
+                self.extents.push(len, Body::Zero);
+                return Ok(());
+            }
+            ExtentType::VmfsRdm | ExtentType::VmfsRaw => {
+                return refuse("a raw device mapping: the data is on the LUN that it names");
+            }
+            ExtentType::VsanSparse => return refuse("an object of vSAN: the data is not in files"),
+            _ if line.access == Access::None => {
+                self.extents.push(len, Body::Lost(no_access(&self.file, line)));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(name) = &line.file else {
+            return Err(Fault::damaged(self.file.name(), line.byte, "VMDK descriptor: an extent without a file"));
+        };
+        if ["vsan://", "vvol://"].iter().any(|scheme| name.to_ascii_lowercase().starts_with(scheme)) {
+            return refuse("an object of vSAN or VVol: the data is not in files");
+        }
+        let file = match self.named.get(name) {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = match opening.gate.named(&self.file, Path::new(name)) {
+                    Ok(file) => file,
+                    Err(fault) => return Err(self.not_opened(opening, line, name, fault)),
+                };
+                self.named.insert(name.clone(), Arc::clone(&file));
+                self.files.push(Arc::clone(&file));
+                file
+            }
+        };
+        let mut raw = [0; header::LEN];
+        let got = match line.kind {
+            ExtentType::Flat | ExtentType::Vmfs => 0,
+            _ => file.read_up_to(0, &mut raw)?,
+        };
+        if line.kind == ExtentType::VmfsSparse && raw.starts_with(&cowd::MAGIC) {
+            let header = cowd::read(&file)?;
+            return self.push_tables(opening, file, header, len, TableKind::PlainSomeTables);
+        }
+        if line.kind == ExtentType::SeSparse {
+            let tables = SeTables::open(Arc::clone(&file), &opening.ledger, opening.options.ignore_log)?;
+            let stored = len.min(tables.capacity.saturating_mul(SECTOR));
+            let short = Fault::damaged(file.name(), 16, "VMDK extent capacity is less than the descriptor says")
+                .found(format!("{} sectors", tables.capacity))
+                .expected(len / SECTOR);
+            self.extents.push(stored, Body::SeSparse(Box::new(tables)));
+            self.extents.push(len - stored, Body::Lost(short));
+            return Ok(());
+        }
+        if matches!(line.kind, ExtentType::Flat | ExtentType::Vmfs) {
+            let at = line.offset.checked_mul(SECTOR).filter(|at| at.checked_add(len).is_some()).ok_or_else(|| {
+                Fault::new(Kind::OverLimit, self.file.name(), "VMDK extent offset").at(line.byte).found(line.offset)
+            })?;
+            self.extents.push(len, Body::Flat { file, at });
+            return Ok(());
+        }
+        if got < header::LEN {
+            return Err(Fault::damaged(file.name(), got as u64, "the VMDK extent is cut short within its header"));
+        }
+        let header = SparseHeader::parse(&raw, file.name(), 0)?;
+        self.push_sparse(opening, file, header, len)
+    }
+
+    /// Why an extent's file was not opened, with what helps.
+    fn not_opened(&self, opening: &mut Opening<'_>, line: &ExtentLine, name: &str, fault: Fault) -> Fault {
+        match fault.kind() {
+            Kind::NotFound => Fault::new(Kind::NotFound, self.file.name(), "an extent is not there")
+                .at(line.byte)
+                .found(name)
+                .advice("put it beside the descriptor, under that name"),
+            Kind::Outside => {
+                let base = base_name(name);
+                let beside = base != name && opening.gate.named(&self.file, Path::new(base)).is_ok();
+                let fault = fault.at(line.byte);
+                match beside {
+                    true => fault.advice(format!(
+                        "{base} lies beside the descriptor: if that is the one, let the line name it; --allow-outside follows the name"
+                    )),
+                    false => fault,
+                }
+            }
+            _ => fault,
+        }
+    }
+
+    fn push_sparse(
+        &mut self,
+        opening: &mut Opening<'_>,
+        file: Arc<InputFile>,
+        header: SparseHeader,
+        len: u64,
+    ) -> Result<(), Fault> {
+        let packing = self.packing(opening, &file, &header)?;
+        let (kind, header) = match packing {
+            None if header.gd_offset.is_none() => {
+                return Err(Fault::damaged(file.name(), 56, "VMDK without a grain directory"));
+            }
+            None => (TableKind::Plain, header),
+            Some(packing) => (TableKind::Packed(packing), stream::complete(&opening.ledger, &file, header, len)?),
+        };
+        if header.unclean_shutdown {
+            let warning =
+                Fault::new(Kind::Damaged, file.name(), "the program that wrote this VMDK did not come to its end")
+                    .at(72);
+            opening.ledger.warn(warning.against("its grain tables are held against their copies"));
+        }
+        self.push_tables(opening, file, header, len, kind)
+    }
+
+    /// What stands in front of each deflated grain; `None`: grains are stored as they are. Where the header's flags and its algorithm
+    /// contradict each other, the first grain tells.
+    fn packing(
+        &self,
+        opening: &Opening<'_>,
+        file: &Arc<InputFile>,
+        header: &SparseHeader,
+    ) -> Result<Option<Packing>, Fault> {
+        let (compressed, markers, algorithm) = match header.grains_are {
+            Stored::Plain => return Ok(None),
+            Stored::Deflated => return Ok(Some(Packing::Marker)),
+            Stored::Unknown { compressed, markers, algorithm } => (compressed, markers, algorithm),
+        };
+        let odd = Fault::damaged(file.name(), 8, "VMDK compression flags and algorithm contradict each other")
+            .found(format!("compressed {compressed}, markers {markers}, algorithm {algorithm}"));
+        let packing = match algorithm {
+            0 | 1 => stream::packing_of_first_grain(file, header)?,
+            _ => None,
+        };
+        match packing {
+            None if compressed || markers || algorithm > 1 => Err(odd.of_kind(Kind::Unsupported)),
+            packing => {
+                opening.ledger.warn(odd.against("the first grain decides"));
+                Ok(packing)
+            }
+        }
+    }
+
+    fn push_tables(
+        &mut self,
+        opening: &mut Opening<'_>,
+        file: Arc<InputFile>,
+        header: SparseHeader,
+        len: u64,
+        kind: TableKind,
+    ) -> Result<(), Fault> {
+        // The line decides how much of the disk the extent is; what the header lacks of it cannot be had.
+        let capacity = header.capacity.saturating_mul(SECTOR);
+        let stored = len.min(capacity);
+        if capacity - stored > header.grain_sectors * SECTOR {
+            let odd = Fault::damaged(
+                file.name(),
+                12,
+                "VMDK extent capacity is more than the descriptor says: the rest is left out",
+            );
+            opening.ledger.warn(
+                odd.found(format!("{} sectors", header.capacity))
+                    .against(format!("the descriptor says {}", len / SECTOR)),
+            );
+        }
+        let short = Fault::damaged(file.name(), 12, "VMDK extent capacity is less than the descriptor says")
+            .found(format!("{} sectors", header.capacity))
+            .expected(len / SECTOR);
+        let start = self.extents.len();
+        if stored > 0 {
+            let tables = GrainTables::open(Arc::clone(&file), Arc::clone(&opening.ledger), header, start, kind)?;
+            let tables = Box::new(tables);
+            self.extents.push(
+                stored,
+                match kind {
+                    TableKind::Packed(packing) => Body::Stream(tables, StreamExtent { file, len: stored, packing }),
+                    _ => Body::Sparse(tables),
+                },
+            );
+        }
+        self.extents.push(len - stored, Body::Lost(short));
+        Ok(())
+    }
+
+    /// An extent's length in bytes, with which the disk is still a file's size at most.
+    fn extent_len(&self, line: &ExtentLine) -> Result<u64, Fault> {
+        let total = line.sectors.checked_mul(SECTOR).and_then(|len| self.extents.len().checked_add(len));
+        match total.filter(|total| i64::try_from(*total).is_ok()) {
+            Some(total) => Ok(total - self.extents.len()),
+            None => Err(Fault::new(
+                Kind::OverLimit,
+                self.file.name(),
+                "the extents of the VMDK are larger than a disk can be",
+            )
+            .at(line.byte)),
+        }
+    }
+
+    fn whole(&self) -> Result<(), Fault> {
+        match self.extents.len() {
+            0 => Err(Fault::new(Kind::Damaged, self.file.name(), "a VMDK of 0 sectors: it has no extent")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What `info` tells.
+    pub fn facts(&self) -> Facts {
+        recorded::facts(&self.descriptor, self.extents.len())
+    }
+}
+
+fn no_access(file: &InputFile, line: &ExtentLine) -> Fault {
+    Fault::new(Kind::Damaged, file.name(), "an extent that the descriptor says is not to be had (NOACCESS)")
+        .at(line.byte)
+}
+
+/// The refusal of a file that is called as pieces are (`-s001`, `-000001-s001`), where no descriptor names it.
+fn lost_piece(file: &InputFile) -> Option<Fault> {
+    piece_by_name(file.name()).then(|| {
+        Fault::new(Kind::NotFound, file.name(), "a piece of a VMDK, and no descriptor beside it names it")
+            .advice("give the descriptor that names the pieces")
+    })
+}
