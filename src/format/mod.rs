@@ -94,8 +94,16 @@ pub struct OpenOptions {
     pub parents: Vec<PathBuf>,
     /// `--allow-outside`: follow names in images that lead outside the image's folder.
     pub allow_outside: bool,
-    /// For a look at an image: extents and parents that are not there are listed in its facts, and what they hold is lost.
+    /// For a look at an image: extents and parents that are not there, or lead outside, are listed in its facts, and what they hold
+    /// is lost.
     pub list_missing: bool,
+}
+
+impl OpenOptions {
+    /// Is a file that was not opened listed, and no error?
+    pub fn is_listed(&self, fault: &Fault) -> bool {
+        self.list_missing && matches!(fault.kind(), Kind::NotFound | Kind::Outside)
+    }
 }
 
 /// What a format has at hand while it opens an image.

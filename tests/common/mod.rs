@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test program uses a part of it
 
 pub mod expect;
+pub mod judge;
+pub mod packed;
 #[cfg(unix)]
 pub mod process;
 pub mod vhd;

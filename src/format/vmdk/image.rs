@@ -210,7 +210,7 @@ impl Image {
             }
             match self.named_extent(opening, line, len) {
                 // The others that are not there are named too.
-                Err(fault) if fault.kind() == Kind::NotFound => {
+                Err(fault) if fault.kind() == Kind::NotFound || opening.options.is_listed(&fault) => {
                     self.extents.push(len, Body::Lost(fault.clone()));
                     self.missing.push(fault);
                 }

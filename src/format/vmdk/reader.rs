@@ -36,7 +36,7 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
         }
         missing.extend_from_slice(&image.missing);
         next = match parent::of(&image, opening, images.len()) {
-            Err(fault) if opening.options.list_missing && fault.kind() == Kind::NotFound => {
+            Err(fault) if opening.options.is_listed(&fault) => {
                 lost_parent = Some(fault.clone());
                 missing.push(fault);
                 None
