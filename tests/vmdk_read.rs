@@ -118,6 +118,68 @@ fn peers_9_one_directory_or_table_destroyed_is_read_from_its_copy() {
 }
 
 #[test]
+fn a_table_zeroed_in_both_copies_is_told_by_the_grains_that_it_leaves() {
+    // Two tables; the second one's five grains are no longer named, and read as nothing.
+    let whole = pattern(512 * 128 + 643, |n| n < 511 * 128);
+    let image = Sparse::of(&whole);
+    let mut file = image.build();
+    for directory in [image.rgd(), image.gd()] {
+        file[image.entry_at(directory, 512)..][..2048].fill(0);
+    }
+    let mut want = whole.clone();
+    want[512 * 65_536..].fill(0);
+    let f = folder(&[("a.vmdk", &file)]);
+    warns(f.path(), "a.vmdk", &want, &["none of its tables names", "found 7 grains, 1 named"]);
+    // Grains that became zero by an entry of 1 leave their places too, and nothing is wrong.
+    let mut zeroed = Sparse { version: 2, flags: 7, ..image.clone() }.build();
+    for directory in [image.rgd(), image.gd()] {
+        set(&mut zeroed, image.entry_at(directory, 512), 1);
+    }
+    let mut want = whole.clone();
+    want[512 * 65_536..513 * 65_536].fill(0);
+    let f = folder(&[("a.vmdk", &zeroed)]);
+    reads(f.path(), "a.vmdk", &want);
+}
+
+#[test]
+fn r8_entries_into_header_descriptor_and_tables_cannot_be() {
+    let image = Sparse::of(&guest());
+    let file = image.build();
+    let inside = [
+        (0, "header"),
+        (1, "descriptor"),
+        (image.rgd(), "directory"),
+        (image.gd() + 1, "table"),
+        (image.overhead() - 1, "table"),
+    ];
+    for (sector, what) in inside {
+        let mut file = file.clone();
+        for directory in [image.rgd(), image.gd()] {
+            set(&mut file, image.entry_at(directory, 3), sector as u32);
+        }
+        let f = folder(&[("a.vmdk", &file)]);
+        match sector {
+            0 => warns(
+                f.path(),
+                "a.vmdk",
+                &[guest()[..3 * 65_536].to_vec(), vec![0; 65_536], guest()[4 * 65_536..].to_vec()].concat(),
+                &["none of its tables names"],
+            ),
+            _ => refused(f.path(), "a.vmdk", &["entry cannot be", &format!("sector {sector}")]),
+        }
+        // A table cannot stand there either.
+        let mut file = file.clone();
+        for directory in [image.rgd(), image.gd()] {
+            set(&mut file, directory as usize * 512, sector as u32);
+        }
+        let f = folder(&[("a.vmdk", &file)]);
+        if what != "table" {
+            refused(f.path(), "a.vmdk", &["directory entry cannot be"]);
+        }
+    }
+}
+
+#[test]
 fn a_damaged_overhead_is_told_and_the_tables_are_read() {
     // With a copy of the tables, and without one that could stand in.
     for flags in [3, 1] {

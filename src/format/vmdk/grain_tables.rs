@@ -59,6 +59,8 @@ struct State {
     claimed: HashMap<u64, Vec<usize>>,
     /// First sectors of the tables that were read, with the number of each.
     placed: BTreeMap<u64, u64>,
+    /// Grains that the tables read so far have, or may once have had, in the file: one that became zero leaves its place.
+    named: u64,
     warned: bool,
 }
 
@@ -142,6 +144,7 @@ impl GrainTables {
             claims: Claims::new(grain, SECTOR),
             claimed: HashMap::new(),
             placed: BTreeMap::new(),
+            named: 0,
             warned: false,
         };
         let tables_end = if kind == Kind::Plain && believed { header.overhead } else { u64::MAX };
@@ -375,7 +378,23 @@ impl GrainTables {
             }
         }
         self.claim(state, number, &mut grains, copies.first().map_or(0, |(byte, _)| *byte));
+        if self.kind == Kind::Plain && state.claimed.len() as u64 == self.header.tables() {
+            self.count_unnamed(state);
+        }
         Ok(grains)
+    }
+
+    /// When every table was read: grains of the file that none of them names. A table that was zeroed in both copies leaves them, and
+    /// reads as if nothing had ever been there.
+    fn count_unnamed(&self, state: &mut State) {
+        let floor = self.floor.next_multiple_of(self.header.grain_sectors);
+        let stored = (self.file.len() / SECTOR).saturating_sub(floor) / self.header.grain_sectors;
+        let named = std::mem::replace(&mut state.named, u64::MAX);
+        if named < stored {
+            let what = "the VMDK holds grains that none of its tables names: leftovers, or data whose tables were lost";
+            let warning = Fault::damaged(self.file.name(), floor * SECTOR, what);
+            self.ledger.warn_at(u64::MAX, warning.found(format!("{stored} grains")).against(format!("{named} named")));
+        }
     }
 
     /// One warning an image; `-v` counts the rest.
@@ -405,7 +424,7 @@ impl GrainTables {
 
     /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
     fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
-        let State { claims, claimed, placed, .. } = state;
+        let State { claims, claimed, placed, named, .. } = state;
         if let Entry::Vacant(first_look) = claimed.entry(number) {
             let table = u64::from(self.header.gtes_per_gt) * 4 / SECTOR;
             let on_a_table = |sector: u64| {
@@ -420,6 +439,7 @@ impl GrainTables {
                 .map(|(index, _)| index)
                 .collect();
             first_look.insert(overlapping);
+            *named += grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count() as u64;
         }
         for index in claimed.get(&number).into_iter().flatten() {
             if let Some(grain) = grains.get_mut(*index)
