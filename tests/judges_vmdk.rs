@@ -267,7 +267,7 @@ fn cases() -> Vec<Case> {
         one("9 primary table zeroed", set(&file, entry(0), &[0; 256]), Some(&guest)),
         one("10 entry 1, zero flag clear", both(&file, 2, &1u32.to_le_bytes()), None),
         Case { name: "11 parent's name behind 10,240 bytes", files: child(far, base(7)), want: Some(guest.clone()) },
-        one("12 two entries, one grain", both(&file, 2, &file[entry(1)..entry(1) + 4].to_vec()), None),
+        one("12 two entries, one grain", both(&file, 2, &file[entry(1)..entry(1) + 4]), None),
         one("12 grains swapped in a stream", swapped, None),
         Case {
             name: "14 packed with gzip",

@@ -241,6 +241,7 @@ fn parents_may_be_given_one_for_each_depth_and_must_still_be_the_right_ones() {
     run(f.path(), ["a.raw", "p.raw", "--parent", &first]).fails(2, &["--parent", "a.raw has 0"]);
     run(f.path(), ["info", "--parent", &first, "two.vmdk", "a.raw"]).fails(2, &["--parent: of one image only"]);
     run(f.path(), ["info", "--parent", &first, "two.vmdk"]).succeeds();
+    run(f.path(), ["info", "--parent", "typo.vmdk", "two.vmdk"]).fails(1, &["typo.vmdk: cannot open"]);
 }
 
 #[test]
@@ -268,6 +269,20 @@ fn a_virtualbox_child_needs_its_parent_given_by_uuid() {
     run(f.path(), ["c.vmdk", "o.raw", "--parent", "root.vmdk"])
         .fails(1, &["c.vmdk: at byte ", "not the disk that the child was made on", a, b, "--ignore-cid"]);
     comes_out(&f, &["c.vmdk", "--parent", "root.vmdk", "--ignore-cid"], &want);
+    // A uuid that cannot be read is a sign of a parent all the same; the nil one says that there is none.
+    for (key, value) in [("parent", "00112233-4455-6677-8899-aabbccddeef"), ("parentmodification", a)] {
+        let lines = format!("ddb.uuid.{key}=\"{value}\"");
+        fs::write(f.path().join("d.vmdk"), child(8, &lines, 0x31)).unwrap();
+        refused(f.path(), "d.vmdk", &["d.vmdk: at byte ", "a parent whose uuid cannot be read", value]);
+    }
+    fs::write(f.path().join("d.vmdk"), child(8, &format!("ddb.uuid.parent=\"{nil}\""), 0x31)).unwrap();
+    assert_eq!(run(f.path(), ["d.vmdk", "o.raw", "--force"]).status, Some(0));
+    fs::remove_file(f.path().join("o.raw")).unwrap();
+    fs::remove_file(f.path().join("d.vmdk")).unwrap();
+    // From elsewhere the hint still names a file that is there.
+    let folder_name = f.path().file_name().unwrap().to_str().unwrap();
+    run(f.path().parent().unwrap(), ["info", &format!("{folder_name}/{{b}}.vmdk")])
+        .fails(1, &[&format!("hint: --parent {folder_name}/root.vmdk has that uuid")]);
     // The base reads, and it is told that more lies on top.
     warns(f.path(), "root.vmdk", &guest(), &["root.vmdk: ", "the newer state is there", "{b}.vmdk"]);
 }
@@ -283,6 +298,20 @@ fn of_two_candidates_the_one_whose_content_id_fits_is_the_parent() {
     other.descriptor = other.descriptor.replace("CID=12345678", "CID=00000008");
     fs::write(f.path().join("sub/base.vmdk"), other.build()).unwrap();
     reads(f.path(), "child.vmdk", &over(&guest(), 0x41));
+    // Whatever else stands under the likelier name: what fits is the parent.
+    let likelier = f.path().join("sub/base.vmdk");
+    for content in [b"garbage".as_slice(), b"KDMV", &[0x11; 600]] {
+        fs::write(&likelier, content).unwrap();
+        reads(f.path(), "child.vmdk", &over(&guest(), 0x41));
+    }
+    fs::remove_file(&likelier).unwrap();
+    fs::create_dir(&likelier).unwrap();
+    reads(f.path(), "child.vmdk", &over(&guest(), 0x41));
+    fs::rename(f.path().join("base.vmdk"), f.path().join("away.vmdk")).unwrap();
+    refused(f.path(), "child.vmdk", &["sub/base.vmdk", "a folder"]);
+    fs::rename(f.path().join("away.vmdk"), f.path().join("base.vmdk")).unwrap();
+    fs::remove_dir(&likelier).unwrap();
+    fs::write(&likelier, other.build()).unwrap();
     // Neither fits: the one that the name leads to is told of, and taken where that is asked for.
     fs::write(f.path().join("base.vmdk"), base(10)).unwrap();
     refused(f.path(), "child.vmdk", &["CID 00000008 in sub/base.vmdk", "expected parentCID 00000009"]);
@@ -314,6 +343,12 @@ fn r2_a_parent_elsewhere_is_followed_only_where_that_is_allowed() {
 fn names_that_were_recorded_as_urls_are_understood() {
     let hint = |name: &str| format!("parentCID=9\nparentFileNameHint=\"{name}\"");
     let f = folder(&[("the base.vmdk", &base(9)), ("child.vmdk", &child(2, &hint("the%20base.vmdk"), 0x41))]);
+    reads(f.path(), "child.vmdk", &over(&guest(), 0x41));
+    warns(f.path(), "the base.vmdk", &guest(), &["the newer state is there", "child.vmdk"]);
+    // As Windows separates folders.
+    fs::create_dir(f.path().join("sub")).unwrap();
+    fs::rename(f.path().join("the base.vmdk"), f.path().join("sub/base.vmdk")).unwrap();
+    fs::write(f.path().join("child.vmdk"), child(2, &hint("sub\\base.vmdk"), 0x41)).unwrap();
     reads(f.path(), "child.vmdk", &over(&guest(), 0x41));
 }
 

@@ -102,7 +102,8 @@ fn a_stream_is_found_in_front_of_the_zeroes_that_it_was_padded_with() {
     assert!(fs::read(folder.path().join("out.raw")).unwrap() == guest());
     // Behind more stored zeroes than that it may lie anywhere: refused, not searched for.
     fs::write(&path, [file.as_slice(), &vec![0; 66 << 20]].concat()).unwrap();
-    run(folder.path(), ["a.vmdk", "o.raw"]).fails(1, &["has no footer", "hint: "]);
+    run(folder.path(), ["a.vmdk", "o.raw"])
+        .fails(1, &["has no footer", "the last 64 MiB are zeroes", "hint: if they are padding"]);
 }
 
 #[test]
@@ -327,7 +328,7 @@ fn a_sesparse_snapshot_is_read_by_the_kinds_of_its_entries() {
     for (image, text) in [
         (sesparse(&entries, &[], 1), "journal was not replayed"),
         (sesparse(&[(0, at(5)), (1, at(5))], &[], 0), "another grain lies"),
-        (sesparse(&[(0, at(1_000_000))], &[], 0), "outside the file"),
+        (sesparse(&[(0, at(1_000_000))], &[], 0), "behind the last one"),
         (sesparse(&[(0, 5 << 60)], &[], 0), "grain table entry"),
         (sesparse(&[(0, 1)], &[], 0), "grain table entry"),
         (image[..1000].to_vec(), "cut short"),
@@ -358,4 +359,108 @@ fn r10_two_tebibytes_of_nothing_cost_no_walk_over_their_tables() {
     std::io::Seek::seek(&mut &out, std::io::SeekFrom::End(-512)).unwrap();
     std::io::Read::read_exact(&mut &out, &mut last).unwrap();
     assert_eq!(last, [0x21; 512]);
+}
+
+#[test]
+fn a_grain_whose_marker_is_in_the_stream_is_never_read_as_nothing() {
+    // Five grains in one table; an entry set to 0, in the only copy there is.
+    let file = Stream::of(&guest()).build();
+    let table = file.len() - 512 - 512 - 512 - 512 - 512 - 2048;
+    for entry in [0, 1, 4] {
+        let mut file = file.clone();
+        assert_ne!(&file[table + entry * 4..][..4], &[0; 4]);
+        file[table + entry * 4..][..4].fill(0);
+        let at = format!("at byte {}: ", table + entry * 4);
+        refused(&[("a.vmdk", &file)], &[&at, "no entry for a grain whose marker is in the stream"]);
+    }
+    // The directory's entry of the table set to 0.
+    let mut zeroed = file.clone();
+    let directory = file.len() - 512 - 512 - 512 - 512;
+    zeroed[directory..directory + 4].fill(0);
+    refused(&[("a.vmdk", &zeroed)], &[&format!("at byte {directory}: "), "directory entry cannot be"]);
+    // Tables in front tell by the same markers.
+    let mut front = tables_in_front(&guest(), marker);
+    let image = Sparse::of(&guest());
+    for directory in [image.rgd(), image.gd()] {
+        let at = image.entry_at(directory, 3);
+        front[at..at + 4].fill(0);
+    }
+    refused(&[("a.vmdk", &front)], &["no entry for a grain whose marker is in the stream"]);
+    // A stream that does not begin where its header says tells nothing, and is read by its tables.
+    let mut moved = file.clone();
+    moved[64..72].copy_from_slice(&21u64.to_le_bytes());
+    let (ran, out) = to_raw(&[("a.vmdk", &moved)]);
+    assert!(ran.status == Some(0) && out.unwrap() == guest(), "{}", ran.err);
+}
+
+#[test]
+fn a_header_that_contradicts_its_footer_is_refused() {
+    let file = Stream::of(&guest()).build();
+    for (at, bytes) in [
+        (44usize, 256u32.to_le_bytes()),
+        (44, 1024u32.to_le_bytes()),
+        (20, 64u32.to_le_bytes()),
+        (8, 0x3_0005u32.to_le_bytes()),
+    ] {
+        let mut file = file.clone();
+        file[at..at + 4].copy_from_slice(&bytes);
+        if at == 8 {
+            file[4] = 1; // version 3 alone says that entries of 1 are zero
+        }
+        let (ran, out) = to_raw(&[("a.vmdk", &file)]);
+        match at {
+            8 => assert!(ran.status == Some(0) && out.unwrap() == guest()),
+            _ => drop(ran.fails(1, &["footer of the streamOptimized VMDK contradicts its header"])),
+        }
+    }
+    // The algorithm has two bytes.
+    let mut odd = file.clone();
+    odd[78] = 1;
+    refused(&[("a.vmdk", &odd)], &["at byte 8", "contradict", "algorithm 257"]);
+    // Without a descriptor nothing says which capacity is right.
+    let mut bare = file.clone();
+    bare[512..512 + 20 * 512].fill(0);
+    let (ran, out) = to_raw(&[("a.vmdk", &bare)]);
+    ran.warns(&["without a descriptor"]);
+    assert!(out.unwrap() == guest());
+    bare[12..20].copy_from_slice(&500u64.to_le_bytes());
+    refused(&[("a.vmdk", &bare)], &["differ in capacity", "the header says 500, the descriptor nothing"]);
+}
+
+#[test]
+fn a_damaged_first_grain_does_not_make_a_stream_plain() {
+    let mut file = tables_in_front(&guest(), marker);
+    file[8..12].copy_from_slice(&3u32.to_le_bytes());
+    let first = Sparse::of(&guest()).overhead() as usize * 512;
+    file[first + 100] ^= 0x40;
+    refused(&[("a.vmdk", &file)], &["a.vmdk: at byte 65536: VMDK grain "]);
+    let mut bare = tables_in_front(&guest(), |_, _| Vec::new());
+    bare[8..12].copy_from_slice(&3u32.to_le_bytes());
+    bare[first + 100] ^= 0x40;
+    refused(&[("a.vmdk", &bare)], &["at byte 8", "contradict"]);
+}
+
+#[test]
+fn r8_sesparse_regions_that_overlap_are_refused() {
+    let good = sesparse(&[(0, 0x3000_0000_0000_0000)], &[(0, 0x31)], 0);
+    let text = descriptor("seSparse", 7, None, "RW 40000 SESPARSE \"e-sesparse.vmdk\"");
+    reads(&[("e.vmdk", text.as_bytes()), ("e-sesparse.vmdk", &good)], &{
+        let mut want = vec![0; 40_000 * 512];
+        want[..4096].fill(0x31);
+        want
+    });
+    for (at, sector) in
+        [(0xC0usize, 0u64), (0xC0, 8), (0xC0, 64), (0xC0, 191), (0x90, 0), (0x90, 7), (0x90, 8), (0x80, 0), (0x80, 64)]
+    {
+        let mut file = good.clone();
+        file[at..at + 8].copy_from_slice(&sector.to_le_bytes());
+        refused(
+            &[("e.vmdk", text.as_bytes()), ("e-sesparse.vmdk", &file)],
+            &["e-sesparse.vmdk: at byte ", "overlap another region"],
+        );
+    }
+    // A grain behind those that the header counts.
+    let mut file = good.clone();
+    file[0xC8..0xD0].copy_from_slice(&4u64.to_le_bytes());
+    refused(&[("e.vmdk", text.as_bytes()), ("e-sesparse.vmdk", &file)], &["grain lies behind the last one"]);
 }

@@ -87,6 +87,10 @@ fn peers_35_a_piece_is_refused_with_its_number_and_the_disk_it_belongs_to() {
     let text = descriptor("custom", 1, None, "RW 643 SPARSE \"data.vmdk\"");
     let f = folder(&[("d.vmdk", text.as_bytes()), ("data.vmdk", &piece)]);
     refused(f.path(), "data.vmdk", &["part 1 of 1 of d.vmdk"]);
+    // A namesake in another folder is another file.
+    let elsewhere = descriptor("custom", 1, None, "RW 643 SPARSE \"/elsewhere/lone.vmdk\"");
+    let g = folder(&[("d.vmdk", elsewhere.as_bytes()), ("lone.vmdk", &piece)]);
+    warns(g.path(), "lone.vmdk", &guest(), &["without a descriptor"]);
     reads(f.path(), "d.vmdk", &guest());
 }
 
@@ -118,6 +122,13 @@ fn every_file_that_is_missing_is_named_and_info_tells_the_rest() {
     assert_eq!(image["extent_count"], 4);
     assert_eq!(image["extents"][1]["file"], "b-flat.vmdk");
     assert_eq!((&image["extents"][1]["offset"], &image["extents"][1]["length"]), (&2048.into(), &4096.into()));
+    // One file under many lines is missed once; very many lines are no disk.
+    let many = "RW 8 FLAT \"no.bin\" 0\n".repeat(3000);
+    let g = folder(&[("d.vmdk", descriptor("custom", 1, None, &many).as_bytes())]);
+    let ran = run(g.path(), ["info", "d.vmdk"]).fails(1, &["no.bin"]);
+    assert_eq!(ran.err.lines().filter(|line| line.starts_with("vdconv: ")).count(), 1, "{}", ran.err);
+    fs::write(g.path().join("d.vmdk"), descriptor("custom", 1, None, &"RW 1 ZERO\n".repeat(70_000))).unwrap();
+    refused(g.path(), "d.vmdk", &["d.vmdk: at byte ", "too many extents", "65536"]);
     let recorded = image["recorded"].as_array().unwrap();
     assert!(recorded.iter().any(|r| r["name"] == "parentFileNameHint" && r["value"] == "gone.vmdk"));
 }
@@ -165,7 +176,11 @@ fn a_header_of_no_capacity_wraps_a_descriptor_that_names_the_extents() {
         Sparse { descriptor: descriptor("custom", 3, None, "RW 643 FLAT \"d.bin\" 0"), ..Sparse::of(&guest()) }.build();
     wrapping[12..20].fill(0);
     let f = folder(&[("w.vmdk", &wrapping), ("d.bin", &guest())]);
-    reads(f.path(), "w.vmdk", &guest());
+    // With directories it is a damaged disk of its own, whatever its descriptor names.
+    refused(f.path(), "w.vmdk", &["w.vmdk: at byte 12: ", "capacity"]);
+    wrapping[48..64].fill(0);
+    fs::write(f.path().join("w.vmdk"), &wrapping).unwrap();
+    warns(f.path(), "w.vmdk", &guest(), &["w.vmdk: at byte 12: ", "its descriptor names the extents"]);
 }
 
 #[test]

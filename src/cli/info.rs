@@ -16,6 +16,8 @@ use super::{FAILED, STDOUT, no_stream, show};
 
 /// Extents that people are shown; JSON has more.
 const MOST_EXTENTS: usize = 8;
+/// Missing files that people are told of one by one.
+const MOST_MISSING: usize = 20;
 
 /// Each image by itself: one that cannot be opened does not hide the others.
 pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
@@ -38,8 +40,12 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
                     print(&format!("{}{text}", if index > 0 { "\n" } else { "" }))?;
                 }
                 // What is not there is told, and is a failure all the same: the disk cannot be had.
-                for missing in &disk.facts.missing {
-                    show::error(missing);
+                let missing = &disk.facts.missing;
+                missing.iter().take(MOST_MISSING).for_each(show::error);
+                if missing.len() > MOST_MISSING {
+                    show::note(&format!("vdconv: {} more files are missing", missing.len() - MOST_MISSING));
+                }
+                if !missing.is_empty() {
                     status = ExitCode::from(FAILED);
                 }
                 answers.push(Answer::Image(Box::new(report::Image::of(disk, &warnings))));
@@ -121,7 +127,7 @@ fn describe(image: &Path, disk: &Disk) -> String {
     for (n, (key, value)) in facts.recorded.iter().enumerate() {
         line(if n == 0 { "recorded" } else { "" }, format!("{key} = {value}"));
     }
-    for (n, missing) in facts.missing.iter().enumerate() {
+    for (n, missing) in facts.missing.iter().enumerate().take(MOST_MISSING) {
         line(if n == 0 { "missing" } else { "" }, missing.found_text().to_string());
     }
     text

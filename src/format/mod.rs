@@ -1,5 +1,6 @@
 //! The formats, one line each, and how an input is recognised: by its content, never by its name alone.
 
+mod chain;
 mod flat;
 mod foreign;
 mod linear;

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
 use super::header;
@@ -16,23 +17,46 @@ use crate::io::{InputFile, Neighbour, neighbours};
 
 /// Bytes of a file that are looked at.
 const MOST: usize = 1 << 20;
+/// Bytes that nearly every descriptor has less than.
+const USUAL: usize = 16 << 10;
+/// Bytes of all files that are looked at.
+const MOST_IN_ALL: usize = 64 << 20;
 
 /// The descriptors in the folder of `file`, that of `file` itself apart.
 fn descriptors(file: &InputFile) -> impl Iterator<Item = (Neighbour, Parsed)> {
-    neighbours(file, "vmdk").into_iter().filter_map(|neighbour| {
-        // Most files of a large folder are data: told by their first sector.
-        let first = neighbour.head(header::LEN);
-        if !first.starts_with(&header::MAGIC) && !printable(&first) {
-            return None;
+    let mut left = MOST_IN_ALL;
+    neighbours(file, "vmdk")
+        .into_iter()
+        .map_while(move |neighbour| {
+            let found = descriptor(&neighbour, &mut left).map(|descriptor| (neighbour, descriptor));
+            (left > 0).then_some(found)
+        })
+        .flatten()
+}
+
+/// The descriptor of a file, as far as its first bytes hold it.
+fn descriptor(neighbour: &Neighbour, left: &mut usize) -> Option<Parsed> {
+    // Most files of a large folder are data: told by their first sector.
+    let first = neighbour.head(header::LEN);
+    *left = left.saturating_sub(first.len());
+    let sparse = first.starts_with(&header::MAGIC);
+    if !sparse && !printable(&first) {
+        return None;
+    }
+    let mut head = Vec::new();
+    for most in [USUAL, MOST] {
+        head = neighbour.head(most);
+        *left = left.saturating_sub(head.len());
+        let cut = head.len() == most && (sparse || !head.contains(&0));
+        if !cut {
+            break;
         }
-        let mut head = neighbour.head(MOST);
-        if head.len() == MOST && !first.starts_with(&header::MAGIC) {
-            // A line that is cut would look damaged.
-            head.truncate(head.iter().rposition(|byte| *byte == b'\n')?);
-        }
-        let descriptor = descriptor_in_head(&head, Path::new(neighbour.name()))?;
-        Some((neighbour, descriptor))
-    })
+    }
+    if head.len() == MOST && !sparse && !head.contains(&0) {
+        // A line that is cut would look damaged.
+        head.truncate(head.iter().rposition(|byte| *byte == b'\n')?);
+    }
+    descriptor_in_head(&head, Path::new(neighbour.name()))
 }
 
 /// The last part of a name, whatever system wrote it.
@@ -40,17 +64,27 @@ pub fn base_name(name: &str) -> &str {
     name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
 
+/// Does a recorded name mean `file`, by its last part?
 fn names(recorded: &str, file: &InputFile) -> bool {
-    let own = file.name().file_name().unwrap_or_default().to_string_lossy();
-    base_name(recorded).eq_ignore_ascii_case(&own)
+    let real = std::fs::canonicalize(file.name()).ok();
+    let own = real.as_deref().unwrap_or(file.name()).file_name().unwrap_or_default().to_string_lossy();
+    let decoded = percent_decode_str(recorded).decode_utf8_lossy();
+    [recorded, &decoded].iter().any(|name| base_name(name).eq_ignore_ascii_case(&own))
+}
+
+/// A name beside `file`, as the user would have to type it.
+fn shown(file: &InputFile, neighbour: &Neighbour) -> String {
+    file.shown_folder().join(neighbour.name()).to_string_lossy().into_owned()
 }
 
 /// The refusal of a piece of a VMDK, where a descriptor beside it names it; it tells which part of which disk it is.
 pub fn refusal_of_piece(file: &InputFile) -> Option<Fault> {
     descriptors(file).find_map(|(neighbour, descriptor)| {
         let lines = &descriptor.extents;
-        let part = lines.iter().position(|line| line.file.as_deref().is_some_and(|name| names(name, file)))?;
-        let whole = neighbour.name().to_string_lossy();
+        // A name in another folder is another file's.
+        let is_here = |name: &str| base_name(name) == name && names(name, file);
+        let part = lines.iter().position(|line| line.file.as_deref().is_some_and(is_here))?;
+        let whole = shown(file, &neighbour);
         // An embedded descriptor names its own file, under the name it once had.
         let embedded = neighbour.head(4) == header::MAGIC;
         (!embedded).then(|| {
@@ -70,7 +104,7 @@ pub fn warn_of_newer(file: &InputFile, descriptor: &Parsed, ledger: &Ledger) {
         if by_name || by_uuid {
             let what = "a snapshot beside it lies on top of this disk: the newer state is there";
             let warning = Fault::new(Kind::Changed, file.name(), what);
-            ledger.warn(warning.found(neighbour.name().display()));
+            ledger.warn(warning.found(shown(file, &neighbour)));
         }
     }
 }
@@ -78,7 +112,7 @@ pub fn warn_of_newer(file: &InputFile, descriptor: &Parsed, ledger: &Ledger) {
 /// The name of a VMDK beside `file` that has this uuid.
 pub fn with_uuid(file: &InputFile, uuid: Uuid) -> Option<String> {
     let found = descriptors(file).find(|(_, descriptor)| descriptor.uuid("ddb.uuid.image") == Some(uuid));
-    found.map(|(neighbour, _)| neighbour.name().to_string_lossy().into_owned())
+    found.map(|(neighbour, _)| shown(file, &neighbour))
 }
 
 /// Is a file called as products call pieces: `-s001`, `-000001-s001`, `-f001`, `-flat`, `-delta`, `-sesparse`?

@@ -38,13 +38,6 @@ pub struct Extents {
 }
 
 impl Extents {
-    /// A layer of `len` bytes that cannot be had.
-    pub fn lost(len: u64, fault: Fault) -> Extents {
-        let mut extents = Extents::default();
-        extents.push(len, Body::Lost(fault));
-        extents
-    }
-
     /// Length so far, in bytes: where the next extent begins.
     pub fn len(&self) -> u64 {
         self.len

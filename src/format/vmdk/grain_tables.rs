@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::header::SparseHeader;
-use super::stream::{MARKER_TABLE, Packing, marker_in_front};
+use super::markers::{self, Item};
+use super::stream::Packing;
 use crate::fault::Fault;
 use crate::image::{Claim, Claims, Here, Ledger, SECTOR};
 use crate::io::{InputFile, in_memory};
@@ -61,6 +62,8 @@ struct State {
     placed: BTreeMap<u64, u64>,
     /// Grains that the tables read so far have, or may once have had, in the file: one that became zero leaves its place.
     named: u64,
+    /// In a stream: the next table whose grains the markers tell, and the sector at which they begin.
+    walked: (u64, u64),
     warned: bool,
 }
 
@@ -145,6 +148,7 @@ impl GrainTables {
             claimed: HashMap::new(),
             placed: BTreeMap::new(),
             named: 0,
+            walked: (0, header.overhead),
             warned: false,
         };
         let tables_end = if kind == Kind::Plain && believed { header.overhead } else { u64::MAX };
@@ -228,7 +232,69 @@ impl GrainTables {
             }
             end += 1;
         }
+        let end = self.without_markers(&mut state, table, end)?;
         Ok((end > table).then_some(end))
+    }
+
+    /// Up to which of the tables from `table` to `end`, which no directory has, the stream's markers agree: a grain that is there, and
+    /// whose table is not, is never read as nothing.
+    fn without_markers(&self, state: &mut State, table: u64, end: u64) -> Result<u64, Fault> {
+        if self.kind != Kind::Packed(Packing::Marker) || state.walked.0 != table {
+            return Ok(end);
+        }
+        let mut agreed = end;
+        loop {
+            match markers::item_at(&self.file, state.walked.1, &self.header)? {
+                Item::Metadata { next } => state.walked.1 = next,
+                Item::Grain { lba, .. } if (table..end).contains(&self.table_of(lba)) => {
+                    agreed = self.table_of(lba);
+                    break;
+                }
+                Item::Grain { .. } | Item::End => break,
+            }
+        }
+        state.walked.0 = agreed;
+        Ok(agreed)
+    }
+
+    /// The table that has the entry of the grain at sector `lba` of the extent.
+    fn table_of(&self, lba: u64) -> u64 {
+        lba / self.header.grain_sectors / u64::from(self.header.gtes_per_gt)
+    }
+
+    /// Holds the entries of a stream's table against the markers of the grains that follow: one that is there, and that the table does
+    /// not have, is a loss and no zeroes. Streams are written in order; where one is not, its markers tell nothing.
+    fn hold_against_markers(
+        &self,
+        state: &mut State,
+        number: u64,
+        grains: &mut [Grain],
+        table_byte: u64,
+    ) -> Result<(), Fault> {
+        if self.kind != Kind::Packed(Packing::Marker) || state.walked.0 != number {
+            return Ok(());
+        }
+        loop {
+            let sector = state.walked.1;
+            match markers::item_at(&self.file, sector, &self.header)? {
+                Item::Metadata { next } => state.walked.1 = next,
+                Item::Grain { lba, next } if self.table_of(lba) == number => {
+                    state.walked.1 = next;
+                    let index = in_memory(lba / self.header.grain_sectors % u64::from(self.header.gtes_per_gt));
+                    if let Some(grain) = grains.get_mut(index)
+                        && *grain == Grain::Absent
+                        && lba.is_multiple_of(self.header.grain_sectors)
+                    {
+                        let what = "VMDK grain table has no entry for a grain whose marker is in the stream";
+                        let copy = u32::try_from(sector).ok().map(|place| (sector * SECTOR, place));
+                        *grain = Grain::Lost(Loss { what, primary: (table_byte + index as u64 * 4, 0), copy });
+                    }
+                }
+                Item::Grain { .. } | Item::End => break,
+            }
+        }
+        state.walked.0 = number + 1;
+        Ok(())
     }
 
     /// Byte of a directory's entry.
@@ -262,7 +328,7 @@ impl GrainTables {
     /// Can a table begin at this sector: inside the file, behind header and descriptor, on no directory?
     fn table_can_be(&self, sector: u32) -> bool {
         let span = |start: u64, len: u64| start..start.saturating_add(len);
-        let table = span(sector.into(), u64::from(self.header.gtes_per_gt) * 4 / SECTOR);
+        let table = span(sector.into(), self.header.gt_sectors());
         let meets = |other: Range<u64>| table.start < other.end && other.start < table.end;
         let descriptor = span(self.header.descriptor_offset, self.header.descriptor_sectors);
         sector != 0
@@ -274,8 +340,8 @@ impl GrainTables {
 
     /// Is what stands there this table: marked as one where tables are, and no other one's?
     fn table_is_this(&self, state: &mut State, number: u64, sector: u32) -> Result<bool, Fault> {
-        let (start, len) = (u64::from(sector), u64::from(self.header.gtes_per_gt) * 4 / SECTOR);
-        if self.header.marked_tables && marker_in_front(&self.file, start)? != Some(MARKER_TABLE) {
+        let (start, len) = (u64::from(sector), self.header.gt_sectors());
+        if self.header.marked_tables && markers::in_front_of(&self.file, start)? != Some(markers::TABLE) {
             return Ok(false);
         }
         let mut near = state.placed.range(start.saturating_sub(len - 1)..start + len);
@@ -365,7 +431,9 @@ impl GrainTables {
             self.warn(state, guest, Fault::damaged(self.file.name(), byte, what));
         }
         if matches!(self.kind, Kind::Packed(_)) {
-            return Ok(grains); // how long a unit is, and whose, its marker says
+            // How long a unit is, and whose, its marker says.
+            self.hold_against_markers(state, number, &mut grains, copies.first().map_or(0, |(byte, _)| *byte))?;
+            return Ok(grains);
         }
         if (number + 1) * per_table >= self.header.grains()
             && let Some(Grain::At(sector)) = grains.last()
@@ -426,7 +494,7 @@ impl GrainTables {
     fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
         let State { claims, claimed, placed, named, .. } = state;
         if let Entry::Vacant(first_look) = claimed.entry(number) {
-            let table = u64::from(self.header.gtes_per_gt) * 4 / SECTOR;
+            let table = self.header.gt_sectors();
             let on_a_table = |sector: u64| {
                 placed.range(sector.saturating_sub(table - 1)..sector + self.header.grain_sectors).next().is_some()
             };

@@ -51,7 +51,7 @@ const MAX_GRAIN_SECTORS: u64 = 1 << 21;
 const NEWLINES: [u8; 4] = *b"\n \r\n";
 
 /// Field offsets, in the order of the table above.
-mod at {
+pub mod at {
     pub const MAGIC: usize = 0;
     pub const VERSION: usize = 4;
     pub const FLAGS: usize = 8;
@@ -82,7 +82,7 @@ pub enum Stored {
         /// Flag 17.
         markers: bool,
         /// The algorithm.
-        algorithm: u8,
+        algorithm: u16,
     },
 }
 
@@ -123,9 +123,11 @@ pub fn descriptor_area(raw: &[u8; LEN]) -> (u64, u64) {
     (field(at::DESCRIPTOR_OFFSET), field(at::DESCRIPTOR_SIZE))
 }
 
-/// True where a header has no capacity, and a descriptor: then it is but a wrapping, and the descriptor names the extents (QEMU).
+/// True where a header has a descriptor, and neither capacity nor directories: then it is but a wrapping, and the descriptor names the
+/// extents (QEMU).
 pub fn is_wrapping(raw: &[u8; LEN]) -> bool {
-    raw.get(at::CAPACITY..).map(LittleEndian::read_u64) == Some(0) && descriptor_area(raw).0 != 0
+    let none = |at: usize| raw.get(at..).map(LittleEndian::read_u64) == Some(0);
+    none(at::CAPACITY) && none(at::GD_OFFSET) && none(at::RGD_OFFSET) && descriptor_area(raw).0 != 0
 }
 
 impl SparseHeader {
@@ -182,7 +184,11 @@ impl SparseHeader {
             gd_offset: there(u64_at(at::GD_OFFSET)),
             overhead: u64_at(at::OVERHEAD),
             zeroed_grains: flags & FLAG_ZEROED_GRAINS != 0 || version >= 2,
-            grains_are: match (flags & FLAG_COMPRESSED != 0, flags & FLAG_MARKERS != 0, raw[at::COMPRESS_ALGORITHM]) {
+            grains_are: match (
+                flags & FLAG_COMPRESSED != 0,
+                flags & FLAG_MARKERS != 0,
+                LittleEndian::read_u16(&raw[at::COMPRESS_ALGORITHM..]),
+            ) {
                 (false, false, 0) => Stored::Plain,
                 (true, true, 1) => Stored::Deflated,
                 (compressed, markers, algorithm) => Stored::Unknown { compressed, markers, algorithm },
@@ -201,6 +207,11 @@ impl SparseHeader {
     /// Grain tables of the extent.
     pub fn tables(&self) -> u64 {
         self.grains().div_ceil(self.gtes_per_gt.into())
+    }
+
+    /// Sectors of a grain table.
+    pub fn gt_sectors(&self) -> u64 {
+        u64::from(self.gtes_per_gt) * 4 / SECTOR
     }
 
     /// Sectors of a grain directory.

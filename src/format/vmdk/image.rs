@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::beside::{base_name, piece_by_name, refusal_of_piece};
 use super::cowd;
 use super::extent::{Access, ExtentLine, ExtentType};
@@ -15,7 +17,7 @@ use super::parent::Link;
 use super::parse::{NO_PARENT, Parsed, embedded, text};
 use super::recorded;
 use super::sesparse::{self, SeTables};
-use super::stream::{self, Packing, StreamExtent};
+use super::stream::{self, FirstGrain, Packing, StreamExtent};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
 use crate::image::{Adapter, Facts, SECTOR};
@@ -38,8 +40,8 @@ pub struct Image {
     pub files: Vec<Arc<InputFile>>,
     /// Extents that are not there.
     pub missing: Vec<Fault>,
-    /// Extents' files by the names that the descriptor has: one may serve many lines.
-    named: HashMap<String, Arc<InputFile>>,
+    /// Extents' files by the names that the descriptor has, or why they were not opened: one may serve many lines.
+    named: HashMap<String, Result<Arc<InputFile>, Fault>>,
 }
 
 impl Image {
@@ -59,7 +61,11 @@ impl Image {
             return Err(Fault::damaged(file.name(), got as u64, "the VMDK is cut short within its header"));
         }
         let (descriptor, own) = match sparse {
-            true if header::is_wrapping(&raw) => (embedded(&file, &raw)?, None),
+            true if header::is_wrapping(&raw) => {
+                let what = "a VMDK header without capacity and directories: its descriptor names the extents";
+                opening.ledger.warn(Fault::damaged(file.name(), header::at::CAPACITY as u64, what));
+                (embedded(&file, &raw)?, None)
+            }
             true => {
                 let header = SparseHeader::parse(&raw, file.name(), 0)?;
                 (embedded(&file, &raw)?, Some(header))
@@ -149,7 +155,19 @@ impl Image {
                 .map(|cid| Some(Link::ContentId(cid)))
                 .ok_or_else(|| Fault::bug("a child without parentCID"));
         }
-        Ok(self.descriptor.uuid("ddb.uuid.parent").map(Link::Uuid))
+        if let Some(uuid) = self.descriptor.uuid("ddb.uuid.parent") {
+            return Ok(Some(Link::Uuid(uuid)));
+        }
+        // A sign of a parent that cannot be read: reading on as if there were none would hand out zeroes.
+        for key in ["ddb.uuid.parent", "ddb.uuid.parentmodification"] {
+            let sign =
+                self.descriptor.said(key).filter(|text| Uuid::parse_str(text).map_or(true, |uuid| !uuid.is_nil()));
+            if let Some(text) = sign {
+                let what = "VMDK descriptor: a parent whose uuid cannot be read";
+                return Err(self.fault(Kind::Damaged, key, what).found(text).expected("the parent's uuid, or none"));
+            }
+        }
+        Ok(None)
     }
 
     /// A parent that is named and whose content id cannot be read: reading on as if there were none would hand out zeroes.
@@ -194,6 +212,9 @@ impl Image {
             }
         };
         let len = self.extent_len(&line)?;
+        if len == 0 {
+            return Err(Fault::damaged(file.name(), header::at::CAPACITY as u64, "a VMDK of 0 sectors"));
+        }
         match line.access {
             Access::None => self.extents.push(len, Body::Lost(no_access(&file, &line))),
             _ => self.push_sparse(opening, file, header, len)?,
@@ -202,7 +223,7 @@ impl Image {
     }
 
     fn named_extents(&mut self, opening: &mut Opening<'_>) -> Result<(), Fault> {
-        let lines = std::mem::take(&mut self.descriptor.extents);
+        let lines = self.descriptor.extents.clone();
         for line in &lines {
             let len = self.extent_len(line)?;
             if len == 0 {
@@ -210,14 +231,12 @@ impl Image {
             }
             match self.named_extent(opening, line, len) {
                 // The others that are not there are named too.
-                Err(fault) if fault.kind() == Kind::NotFound || opening.options.is_listed(&fault) => {
-                    self.extents.push(len, Body::Lost(fault.clone()));
-                    self.missing.push(fault);
+                Err(fault) if is_missing(opening, &fault) => {
+                    self.extents.push(len, Body::Lost(fault));
                 }
                 done => done?,
             }
         }
-        self.descriptor.extents = lines;
         match self.missing.split_first() {
             Some((first, others)) if !opening.options.list_missing => {
                 let names: Vec<_> = others.iter().take(MOST_NAMED).map(|fault| fault.found_text()).collect();
@@ -255,13 +274,16 @@ impl Image {
             return refuse("an object of vSAN or VVol: the data is not in files");
         }
         let file = match self.named.get(name) {
-            Some(file) => Arc::clone(file),
+            Some(known) => known.clone()?,
             None => {
-                let file = match opening.gate.named(&self.file, Path::new(name)) {
-                    Ok(file) => file,
-                    Err(fault) => return Err(self.not_opened(opening, line, name, fault)),
-                };
-                self.named.insert(name.clone(), Arc::clone(&file));
+                let opened = self.open_extent(opening, line, name);
+                if let Err(fault) = &opened
+                    && is_missing(opening, fault)
+                {
+                    self.missing.push(fault.clone());
+                }
+                self.named.insert(name.clone(), opened.clone());
+                let file = opened?;
                 self.files.push(Arc::clone(&file));
                 file
             }
@@ -299,6 +321,17 @@ impl Image {
         self.push_sparse(opening, file, header, len)
     }
 
+    /// Opens the file that an extent line names; one that Windows wrote may lie in a folder by its separators.
+    fn open_extent(&self, opening: &mut Opening<'_>, line: &ExtentLine, name: &str) -> Result<Arc<InputFile>, Fault> {
+        let opened = match opening.gate.named(&self.file, Path::new(name)) {
+            Err(fault) if fault.kind() == Kind::NotFound && name.contains('\\') => {
+                opening.gate.named(&self.file, Path::new(&name.replace('\\', "/")))
+            }
+            opened => opened,
+        };
+        opened.map_err(|fault| self.not_opened(opening, line, name, fault))
+    }
+
     /// Why an extent's file was not opened, with what helps.
     fn not_opened(&self, opening: &mut Opening<'_>, line: &ExtentLine, name: &str, fault: Fault) -> Fault {
         match fault.kind() {
@@ -334,7 +367,11 @@ impl Image {
                 return Err(Fault::damaged(file.name(), 56, "VMDK without a grain directory"));
             }
             None => (TableKind::Plain, header),
-            Some(packing) => (TableKind::Packed(packing), stream::complete(&opening.ledger, &file, header, len)?),
+            Some(packing) => {
+                // Without an extent line nothing but header and footer says how long the extent is.
+                let named = (!self.descriptor.extents.is_empty()).then_some(len);
+                (TableKind::Packed(packing), stream::complete(&opening.ledger, &file, header, named)?)
+            }
         };
         if header.unclean_shutdown {
             let warning =
@@ -360,17 +397,17 @@ impl Image {
         };
         let odd = Fault::damaged(file.name(), 8, "VMDK compression flags and algorithm contradict each other")
             .found(format!("compressed {compressed}, markers {markers}, algorithm {algorithm}"));
-        let packing = match algorithm {
-            0 | 1 => stream::packing_of_first_grain(file, header)?,
-            _ => None,
+        let first = match algorithm {
+            0 | 1 => stream::first_grain(file, header)?,
+            _ => FirstGrain::Unclear,
         };
-        match packing {
-            None if compressed || markers || algorithm > 1 => Err(odd.of_kind(Kind::Unsupported)),
-            packing => {
-                opening.ledger.warn(odd.against("the first grain decides"));
-                Ok(packing)
-            }
-        }
+        let packing = match first {
+            FirstGrain::Packed(packing) => Some(packing),
+            FirstGrain::Plain if !compressed && !markers => None,
+            _ => return Err(odd.of_kind(Kind::Unsupported)),
+        };
+        opening.ledger.warn(odd.against("the first grain decides"));
+        Ok(packing)
     }
 
     fn push_tables(
@@ -439,6 +476,11 @@ impl Image {
     pub fn facts(&self) -> Facts {
         recorded::facts(&self.descriptor, self.extents.len())
     }
+}
+
+/// Is a file that was not opened missing, so that the others are looked for all the same?
+fn is_missing(opening: &Opening<'_>, fault: &Fault) -> bool {
+    fault.kind() == Kind::NotFound || opening.options.is_listed(fault)
 }
 
 fn no_access(file: &InputFile, line: &ExtentLine) -> Fault {

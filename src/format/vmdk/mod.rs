@@ -24,6 +24,7 @@ mod header;
 mod image;
 mod layout;
 mod lock;
+mod markers;
 mod parent;
 mod parse;
 mod reader;

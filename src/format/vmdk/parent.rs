@@ -56,29 +56,29 @@ fn search(child: &Image, link: Link, opening: &mut Opening<'_>) -> Result<Arc<In
             .fault(Kind::NotFound, "parentCID", "a snapshot that does not name its parent")
             .advice("--parent names it"));
     };
-    let (mut outside, mut wrong) = (None, None);
+    let (mut refusal, mut wrong) = (None, None);
     for name in candidates(hint, opening.gate.allows_outside()) {
         let file = match opening.gate.named(&child.file, &name) {
             Ok(file) => file,
-            Err(fault) => match fault.kind() {
-                Kind::NotFound => continue,
-                Kind::Outside => {
-                    outside = outside.or(Some(fault));
-                    continue;
+            Err(fault) => {
+                // What is not there says least; of the others the likeliest name is told of.
+                if fault.kind() != Kind::NotFound {
+                    refusal = refusal.or(Some(fault));
                 }
-                _ => return Err(fault),
-            },
+                continue;
+            }
         };
         // The bare name of a parent that lies elsewhere may be the child's own.
         if name != Path::new(hint) && file.is_at(child.file.name())? {
             continue;
         }
-        match fits(child, link, &file)? {
-            Ok(()) => return Ok(file),
-            Err(fault) => wrong = wrong.or(Some((file, fault))),
+        match fits(child, link, &file) {
+            Ok(Ok(())) => return Ok(file),
+            Ok(Err(fault)) => wrong = wrong.or(Some((file, fault))),
+            Err(fault) => refusal = refusal.or(Some(fault)),
         }
     }
-    match (wrong, outside) {
+    match (wrong, refusal) {
         (Some((file, _)), _) if opening.options.ignore_cid => Ok(file),
         (Some((_, fault)), _) | (None, Some(fault)) => Err(fault),
         (None, None) => Err(child
@@ -101,6 +101,7 @@ fn candidates(hint: &str, outside: bool) -> Vec<PathBuf> {
             }
         };
         add(hint.into());
+        add(hint.replace('\\', "/").into());
         add(base.into());
         let folder = hint.strip_suffix(base).map(|front| base_name(front.trim_end_matches(['/', '\\'])));
         if let Some(folder) = folder.filter(|folder| outside && !folder.is_empty()) {
@@ -160,7 +161,10 @@ mod tests {
         };
         assert_eq!(names("base.vmdk", false), ["base.vmdk"]);
         assert_eq!(names("base.vmdk", true), ["base.vmdk"]);
-        assert_eq!(names("C:\\vms\\a b\\base.vmdk", false), ["C:\\vms\\a b\\base.vmdk", "base.vmdk"]);
+        assert_eq!(
+            names("C:\\vms\\a b\\base.vmdk", false),
+            ["C:\\vms\\a b\\base.vmdk", "C:/vms/a b/base.vmdk", "base.vmdk"]
+        );
         assert_eq!(names("/vmfs/vm/base.vmdk", true), ["/vmfs/vm/base.vmdk", "base.vmdk", "../vm/base.vmdk"]);
         assert_eq!(names("a%20b.vmdk", false), ["a%20b.vmdk", "a b.vmdk"]);
     }

@@ -21,13 +21,15 @@ const MAX_LEN: u64 = 16 << 20;
 /// Parent CID of a disk without a parent.
 pub const NO_PARENT: u32 = 0xFFFF_FFFF;
 
+/// The extents that are read: 62 TiB in pieces of 2 GiB are 31,744.
+pub const MAX_EXTENTS: usize = 1 << 16;
 /// The longest value that is kept, in characters; names of files are shorter everywhere.
 const MAX_VALUE: usize = 4096;
 /// Repeated keys that are reported.
 const MOST_REPEATED: usize = 20;
 
 /// The keys that something is made of or that `info` tells, as products write them.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "version",
     "encoding",
     "CID",
@@ -52,6 +54,7 @@ const KEYS: [&str; 25] = [
     "ddb.uuid.image",
     "ddb.uuid.modification",
     "ddb.uuid.parent",
+    "ddb.uuid.parentmodification",
     "ddb.virtualHWVersion",
 ];
 
@@ -98,6 +101,11 @@ impl Parsed {
             let extent = ExtentLine::parse(line, byte).map_err(|what| {
                 Fault::new(Kind::Damaged, file, format!("VMDK descriptor: {what}")).at(byte).found(line)
             })?;
+            if self.extents.len() == MAX_EXTENTS {
+                return Err(Fault::new(Kind::OverLimit, file, "VMDK descriptor: too many extents")
+                    .at(byte)
+                    .expected(format!("at most {MAX_EXTENTS}")));
+            }
             self.extents.push(extent);
         } else if !line.starts_with('#') && ExtentLine::resembles(line) {
             let what = "VMDK descriptor: a damaged extent line";

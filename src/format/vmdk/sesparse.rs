@@ -51,6 +51,7 @@ mod at {
     pub const GRAIN_TABLES_OFFSET: usize = 0x90;
     pub const GRAIN_TABLES_SIZE: usize = 0x98;
     pub const GRAINS_OFFSET: usize = 0xC0;
+    pub const GRAINS_SIZE: usize = 0xC8;
     /// In the volatile header.
     pub const REPLAY_JOURNAL: usize = 0x18;
 }
@@ -64,6 +65,8 @@ pub struct SeTables {
     tables: u64,
     tables_count: u64,
     grains: u64,
+    /// Byte at which the grains end, by the header and in the file.
+    grains_end: u64,
     state: Mutex<State>,
 }
 
@@ -153,8 +156,26 @@ impl SeTables {
         let tables = inside(at::GRAIN_TABLES_OFFSET, 0)?;
         let grains = inside(at::GRAINS_OFFSET, 0)?;
         let tables_count = field(at::GRAIN_TABLES_SIZE) / TABLE_SECTORS;
+        // Whatever order they have, no two may share a sector: a table would be read as data, or as another table (R8).
+        let end = |start: u64, sectors: u64| start.saturating_add(sectors);
+        let regions = [
+            ("header", 0, 0, 1),
+            ("volatile header", at::VOLATILE_HEADER_OFFSET, volatile_at, end(volatile_at, 1)),
+            ("grain directory", at::GRAIN_DIR_OFFSET, directory, end(directory, directory_sectors)),
+            ("grain tables", at::GRAIN_TABLES_OFFSET, tables, end(tables, field(at::GRAIN_TABLES_SIZE))),
+            ("grains", at::GRAINS_OFFSET, grains, end(grains, field(at::GRAINS_SIZE))),
+        ];
+        for (n, (what, at, start, until)) in regions.iter().enumerate() {
+            let meets = regions.iter().take(n).find(|(_, _, other, end)| start < end && other < until);
+            if let Some((other, ..)) = meets {
+                return Err(Fault::damaged(file.name(), *at as u64, format!("seSparse {what} overlap another region"))
+                    .found(format!("sectors {start} to {until}"))
+                    .against(format!("the {other} lies there")));
+            }
+        }
+        let grains_end = end(grains, field(at::GRAINS_SIZE)).saturating_mul(SECTOR).min(file.len());
         let state = State { kept: VecDeque::new(), claims: Claims::new(GRAIN, GRAIN), claimed: HashMap::new() };
-        Ok(SeTables { file, capacity, directory, tables, tables_count, grains, state: Mutex::new(state) })
+        Ok(SeTables { file, capacity, directory, tables, tables_count, grains, grains_end, state: Mutex::new(state) })
     }
 
     /// How many tables from `first` on, which is not there, are not there; a page of the directory tells.
@@ -200,15 +221,15 @@ impl SeTables {
             3 if overlapping.contains(&first) => (1, Here::Lost(lost("seSparse grain lies where another grain lies"))),
             3 => {
                 let at = self.place(entry);
-                match at.checked_add(GRAIN).is_some_and(|end| end <= self.file.len()) {
-                    false => (1, Here::Lost(lost("seSparse grain lies outside the file"))),
+                match at.checked_add(GRAIN).is_some_and(|end| end <= self.grains_end) {
+                    false => (1, Here::Lost(lost("seSparse grain lies behind the last one"))),
                     true => {
                         let stored = |(n, e): &(u64, &u64)| {
                             kind(**e) == 3
                                 && self.place(**e) == at + n * GRAIN
                                 && (*n == 0 || !overlapping.contains(&(first + in_memory(*n))))
                         };
-                        let whole = (self.file.len() - at) / GRAIN;
+                        let whole = (self.grains_end - at) / GRAIN;
                         let alike = (0..).zip(rest).take_while(stored).count().min(in_memory(whole));
                         (alike, Here::Plain { file: self.file.id(), at: at + inside })
                     }

@@ -1,10 +1,5 @@
 //! streamOptimized: deflated grains behind markers, and the footer that stands for a header whose directory came last.
 //!
-//! ```text
-//! grain marker    | lba: first sector of the grain (8) | size: bytes of the zlib stream (4) | the stream, padded to a sector |
-//! metadata marker | sectors that follow (8) | 0 (4) | type: 0 end, 1 table, 2 directory, 3 footer (4) | zero to the sector's end |
-//! ```
-//!
 //! Source: VMware "Virtual Disk Format 5.0", section "Stream-Optimized Compressed Sparse Extents".
 
 use std::sync::Arc;
@@ -13,18 +8,11 @@ use byteorder::{ByteOrder, LittleEndian};
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::header::{self, SparseHeader};
+use super::markers::{self, GRAIN_MARKER};
 use crate::fault::{Fault, Kind};
 use crate::image::{Ledger, SECTOR, Unpack};
 use crate::io::{FileId, InputFile, in_memory};
 
-/// Bytes of a grain's marker in front of its stream.
-const MARKER: u64 = 12;
-/// Type of the marker in front of a grain table.
-pub const MARKER_TABLE: u32 = 1;
-/// Type of the marker in front of the grain directory.
-const MARKER_DIRECTORY: u32 = 2;
-/// Type of the marker in front of the footer.
-const MARKER_FOOTER: u32 = 3;
 /// How far from the end a footer is looked for behind which something was appended, in bytes.
 const SEARCH: u64 = 1 << 20;
 /// How many stored zeroes behind the end of a stream are looked through, in bytes: padding of tapes and of allocations.
@@ -54,21 +42,45 @@ pub struct StreamExtent {
     pub packing: Packing,
 }
 
-/// What stands in front of the first grain, where the header contradicts itself about that; `None`: no zlib stream begins there.
-pub fn packing_of_first_grain(file: &Arc<InputFile>, header: &SparseHeader) -> Result<Option<Packing>, Fault> {
+/// What the first grain of an extent looks like, where the header contradicts itself about that.
+pub enum FirstGrain {
+    /// Deflated.
+    Packed(Packing),
+    /// Stored as it is: no zlib stream begins anywhere where one would.
+    Plain,
+    /// It looks deflated and does not inflate.
+    Unclear,
+}
+
+/// Looks at the first grain. A marker that fits is proof; a zlib stream without one has to inflate, since two bytes prove little.
+pub fn first_grain(file: &Arc<InputFile>, header: &SparseHeader) -> Result<FirstGrain, Fault> {
     let Some(at) = header.overhead.checked_mul(SECTOR).filter(|at| *at < file.len()) else {
-        return Ok(Some(Packing::Marker)); // there is no grain
+        return Ok(FirstGrain::Packed(Packing::Marker)); // there is no grain
     };
     refuse_large_grains(file, header)?;
+    let mut head = [0; 14];
+    let got = file.read_up_to(at, &mut head)?;
+    let zlib_at = |front: usize| match head.get(front..front + 2) {
+        Some([cmf, flg]) if got >= front + 2 => {
+            cmf & 15 == 8 && (u16::from(*cmf) * 256 + u16::from(*flg)).is_multiple_of(31)
+        }
+        _ => false,
+    };
+    let lba = LittleEndian::read_u64(&head);
+    let marker = in_memory(GRAIN_MARKER);
+    if zlib_at(marker) && lba.is_multiple_of(header.grain_sectors) && lba < header.capacity {
+        return Ok(FirstGrain::Packed(Packing::Marker));
+    }
     let mut out = vec![0; in_memory(header.grain_sectors * SECTOR)];
-    for packing in [Packing::Marker, Packing::Length, Packing::Bare] {
+    for (packing, front) in [(Packing::Length, 4), (Packing::Bare, 0)] {
         let extent = StreamExtent { file: Arc::clone(file), len: 0, packing };
         let mut inflater = Inflater::new(vec![(0, extent.clone())]);
-        if inflater.packed(&extent, at, None, out.len()).is_ok() && inflater.inflate(&mut out).is_ok() {
-            return Ok(Some(packing));
+        if zlib_at(front) && inflater.packed(&extent, at, None, out.len()).is_ok() && inflater.inflate(&mut out).is_ok()
+        {
+            return Ok(FirstGrain::Packed(packing));
         }
     }
-    Ok(None)
+    Ok(if [marker, 4, 0].into_iter().any(zlib_at) { FirstGrain::Unclear } else { FirstGrain::Plain })
 }
 
 fn refuse_large_grains(file: &InputFile, header: &SparseHeader) -> Result<(), Fault> {
@@ -81,11 +93,21 @@ fn refuse_large_grains(file: &InputFile, header: &SparseHeader) -> Result<(), Fa
     }
 }
 
-/// The footer of a stream whose header says that the directory came last: where it stands, and what it says. `None`: there is none.
-fn footer(file: &InputFile) -> Result<Option<(u64, SparseHeader)>, Fault> {
-    match footer_before(file, file.len())? {
-        Some(found) => Ok(Some(found)),
-        None => footer_before(file, end_without_padding(file)?),
+/// The footer of a stream whose header says that the directory came last: where it stands, and what it says.
+fn footer(file: &InputFile) -> Result<(u64, SparseHeader), Fault> {
+    if let Some(found) = footer_before(file, file.len())? {
+        return Ok(found);
+    }
+    let (end, all) = end_without_padding(file)?;
+    let lost = Fault::damaged(file.name(), file.len(), "the streamOptimized VMDK has no footer: is it cut short?");
+    match footer_before(file, end)? {
+        Some(found) => Ok(found),
+        None if !all => Err(lost.against(format!("the last {} MiB are zeroes", PADDING >> 20)).advice(
+            "if they are padding, cut them off a copy of the file; if not, the end of a download was lost: fetch it again",
+        )),
+        None => Err(lost.advice(
+            "a download or an export that was cut off has lost its end: fetch it again, and compare the sizes",
+        )),
     }
 }
 
@@ -99,7 +121,7 @@ fn footer_before(file: &InputFile, end: u64) -> Result<Option<(u64, SparseHeader
     for (index, pair) in sectors.windows(2).enumerate().rev() {
         let [marker, raw] = pair else { continue };
         let is_marker =
-            LittleEndian::read_u32(&marker[8..]) == 0 && LittleEndian::read_u32(&marker[12..]) == MARKER_FOOTER;
+            LittleEndian::read_u32(&marker[8..]) == 0 && LittleEndian::read_u32(&marker[12..]) == markers::FOOTER;
         if is_marker && raw.starts_with(&header::MAGIC) {
             let at = start + (index as u64 + 1) * SECTOR;
             return Ok(Some((at, SparseHeader::parse(raw, file.name(), at)?)));
@@ -108,8 +130,9 @@ fn footer_before(file: &InputFile, end: u64) -> Result<Option<(u64, SparseHeader
     Ok(None)
 }
 
-/// The end of what is not zero, up to a whole sector, as far as [`PADDING`] stored bytes from the file's end tell; holes cost nothing.
-fn end_without_padding(file: &InputFile) -> Result<u64, Fault> {
+/// The end of what is not zero, up to a whole sector, and whether all behind it was looked at: at most [`PADDING`] stored bytes are;
+/// holes cost nothing.
+fn end_without_padding(file: &InputFile) -> Result<(u64, bool), Fault> {
     let (mut end, mut budget) = (file.len(), PADDING);
     let mut window = vec![0; in_memory(SEARCH)];
     while end > 0 && budget > 0 {
@@ -118,29 +141,28 @@ fn end_without_padding(file: &InputFile) -> Result<u64, Fault> {
             let bytes = window.get_mut(..in_memory(end - start)).unwrap_or_default();
             file.read_exact(start, bytes)?;
             if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-                return Ok((start + last as u64 + 1).next_multiple_of(SECTOR).min(file.len()));
+                return Ok(((start + last as u64 + 1).next_multiple_of(SECTOR).min(file.len()), true));
             }
             budget = budget.saturating_sub(end - start);
         }
         end = start;
     }
-    Ok(end)
+    Ok((end, end == 0))
 }
 
-/// The header of a stream: where its directory came last, the footer says where. What is behind the footer is told.
-pub fn complete(ledger: &Ledger, file: &InputFile, header: SparseHeader, len: u64) -> Result<SparseHeader, Fault> {
+/// The header of a stream: where its directory came last, the footer says where. What is behind the footer is told. `named`: the
+/// extent's bytes, as the descriptor says.
+pub fn complete(
+    ledger: &Ledger,
+    file: &InputFile,
+    header: SparseHeader,
+    named: Option<u64>,
+) -> Result<SparseHeader, Fault> {
     refuse_large_grains(file, &header)?;
     if header.gd_offset.is_some() {
         return Ok(header);
     }
-    let Some((at, footer)) = footer(file)? else {
-        return Err(Fault::damaged(
-            file.name(),
-            file.len(),
-            "the streamOptimized VMDK has no footer: is it cut short?",
-        )
-        .advice("a download or an export that was cut off has lost its end: fetch it again, and compare the sizes"));
-    };
+    let (at, footer) = footer(file)?;
     let behind = file.len() - (at + SECTOR);
     if behind != SECTOR {
         let warning =
@@ -150,7 +172,7 @@ pub fn complete(ledger: &Ledger, file: &InputFile, header: SparseHeader, len: u6
     // Behind its marker, right in front of the footer's, the directory has its place; the footer must say the same.
     let place = (at / SECTOR).checked_sub(1 + footer.gd_sectors());
     let marked = match place {
-        Some(place) => marker_in_front(file, place)? == Some(MARKER_DIRECTORY),
+        Some(place) => markers::in_front_of(file, place)? == Some(markers::DIRECTORY),
         None => false,
     };
     if marked && footer.gd_offset != place {
@@ -169,24 +191,28 @@ pub fn complete(ledger: &Ledger, file: &InputFile, header: SparseHeader, len: u6
             "no marker in front of the grain directory of the streamOptimized VMDK",
         ));
     }
-    let wanted = len.div_ceil(SECTOR);
     if footer.grain_sectors != header.grain_sectors
+        || footer.gtes_per_gt != header.gtes_per_gt
+        || footer.zeroed_grains != header.zeroed_grains
         || footer.grains_are != header.grains_are
         || footer.gd_offset.is_none()
     {
         return Err(Fault::damaged(file.name(), at, "the footer of the streamOptimized VMDK contradicts its header"));
     }
+    let mut capacity = footer.capacity;
     if footer.capacity != header.capacity {
         let differ =
             Fault::damaged(file.name(), at + 12, "header and footer of the streamOptimized VMDK differ in capacity")
-                .found(format!("{} sectors", footer.capacity))
-                .against(format!("the header says {}, the descriptor {wanted}", header.capacity));
-        if footer.capacity != wanted && header.capacity != wanted {
-            return Err(differ);
+                .found(format!("{} sectors", footer.capacity));
+        let wanted = named.map(|len| len.div_ceil(SECTOR));
+        let says = wanted.map_or("nothing".to_string(), |wanted| wanted.to_string());
+        let differ = differ.against(format!("the header says {}, the descriptor {says}", header.capacity));
+        match wanted {
+            Some(wanted) if wanted == footer.capacity || wanted == header.capacity => capacity = wanted,
+            _ => return Err(differ),
         }
         ledger.warn(differ);
     }
-    let capacity = if header.capacity == wanted { header.capacity } else { footer.capacity };
     Ok(SparseHeader {
         gd_offset: footer.gd_offset,
         rgd_offset: footer.rgd_offset,
@@ -194,15 +220,6 @@ pub fn complete(ledger: &Ledger, file: &InputFile, header: SparseHeader, len: u6
         marked_tables: marked,
         ..header
     })
-}
-
-/// The type of the metadata marker in the sector in front of `sector`; `None`: there is no marker.
-pub fn marker_in_front(file: &InputFile, sector: u64) -> Result<Option<u32>, Fault> {
-    let Some(at) = sector.checked_sub(1).and_then(|sector| sector.checked_mul(SECTOR)) else { return Ok(None) };
-    let mut raw = [0; 16];
-    let got = file.read_up_to(at, &mut raw)?;
-    let kind = LittleEndian::read_u32(&raw[12..]);
-    Ok((got == raw.len() && LittleEndian::read_u32(&raw[8..]) == 0 && kind != 0).then_some(kind))
 }
 
 /// Inflates grains; each worker has one.
@@ -227,7 +244,7 @@ impl Inflater {
         // A stream that does not shrink is a little longer than the grain; nobody writes twice as much.
         let most = 2 * unit as u64 + SECTOR;
         let (front, size) = match extent.packing {
-            Packing::Marker => (MARKER, u64::from(LittleEndian::read_u32(&marker[8..]))),
+            Packing::Marker => (GRAIN_MARKER, u64::from(LittleEndian::read_u32(&marker[8..]))),
             Packing::Length => (4, u64::from(LittleEndian::read_u32(&marker))),
             Packing::Bare => (0, file.len().saturating_sub(at).min(most)),
         };
