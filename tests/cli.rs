@@ -351,7 +351,7 @@ fn r13_hostile_text_is_escaped_in_json_too_and_stays_the_same_text() {
         assert!(!ran.out.contains(['\u{202e}', '\u{9b}', '\u{1b}']), "{:?}", ran.out);
         let report: Value = serde_json::from_str(&ran.out).unwrap();
         assert!(report.to_string().contains("differencing"));
-        let error = if report["error"].is_object() { &report["error"] } else { &report["images"][0]["error"] };
+        let error = if report["error"].is_object() { &report["error"] } else { &report["images"][0]["missing"][0] };
         assert!(error["message"].as_str().unwrap().contains(evil));
     }
 }

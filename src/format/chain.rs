@@ -64,11 +64,7 @@ impl Links {
 
     /// What became of the search for the parent of the image that was pushed last. One that is not there is listed, where the user
     /// only wants a look; one that the user typed must be there.
-    pub fn parent(
-        &mut self,
-        options: &OpenOptions,
-        found: Result<Option<Arc<InputFile>>, Fault>,
-    ) -> Result<Option<Arc<InputFile>>, Fault> {
+    pub fn parent<P>(&mut self, options: &OpenOptions, found: Result<Option<P>, Fault>) -> Result<Option<P>, Fault> {
         let typed = self.links.len().checked_sub(1).is_some_and(|depth| options.parents.get(depth).is_some());
         match found {
             Err(fault) if !typed && options.is_listed(&fault) => {

@@ -134,6 +134,11 @@ impl InputFile {
         self.looks.allocated
     }
 
+    /// When it was last written to, where the system knows that.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.looks.modified
+    }
+
     /// True for a disk or an optical drive.
     pub fn is_block_device(&self) -> bool {
         self.looks.kind == FileKind::BlockDevice

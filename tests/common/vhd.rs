@@ -20,6 +20,9 @@ pub struct Vhd {
     pub max_table_entries: Option<u32>,
     /// UTF-16 name of the parent.
     pub parent_name: String,
+    pub parent_id: [u8; 16],
+    /// Code and text of the parent's locators.
+    pub locators: Vec<([u8; 4], Vec<u8>)>,
 }
 
 impl Vhd {
@@ -36,6 +39,8 @@ impl Vhd {
             blocks: BTreeMap::new(),
             max_table_entries: None,
             parent_name: String::new(),
+            parent_id: [0; 16],
+            locators: Vec::new(),
         }
     }
 
@@ -84,8 +89,41 @@ impl Vhd {
         for (place, unit) in h[64..576].chunks_exact_mut(2).zip(self.parent_name.encode_utf16()) {
             place.copy_from_slice(&unit.to_be_bytes());
         }
+        h[40..56].copy_from_slice(&self.parent_id);
+        for (n, (code, text)) in self.locators.iter().enumerate() {
+            let entry = &mut h[576 + n * 24..][..24];
+            entry[..4].copy_from_slice(code);
+            entry[4..8].copy_from_slice(&512u32.to_be_bytes());
+            entry[8..12].copy_from_slice(&(text.len() as u32).to_be_bytes());
+            entry[16..24].copy_from_slice(&(self.locators_at() as u64 + n as u64 * 512).to_be_bytes());
+        }
         seal(&mut h, 36);
         h
+    }
+
+    /// A child of `parent` whose sectors are its own where `own` says so; the rest of its blocks is filled with stale bytes.
+    pub fn child_of(parent: &Vhd, guest: &[u8], block_size: u32, own: impl Fn(u64) -> bool) -> Vhd {
+        let mut vhd = Vhd::dynamic(guest.len() as u64, block_size);
+        (vhd.disk_type, vhd.parent_id) = (4, parent.unique_id);
+        let per_block = u64::from(block_size) / 512;
+        for (index, block) in guest.chunks(block_size as usize).enumerate() {
+            let first = index as u64 * per_block;
+            if !(first..first + per_block).any(&own) {
+                continue;
+            }
+            let (mut data, mut bits) = (vec![0xDB; block_size as usize], vec![0u8; (per_block as usize).div_ceil(8)]);
+            for (n, sector) in block.chunks(512).enumerate().filter(|(n, _)| own(first + *n as u64)) {
+                data[n * 512..][..512].copy_from_slice(sector);
+                bits[n / 8] |= 0x80 >> (n % 8);
+            }
+            vhd.blocks.insert(index as u32, (data, Some(bits)));
+        }
+        vhd
+    }
+
+    /// Byte of the first locator's text.
+    fn locators_at(&self) -> usize {
+        (1536 + self.entries() as usize * 4).next_multiple_of(512)
     }
 
     pub fn entries(&self) -> u32 {
@@ -99,7 +137,7 @@ impl Vhd {
 
     /// Byte of the first block.
     pub fn first_block(&self) -> usize {
-        (1536 + self.entries() as usize * 4).next_multiple_of(512)
+        self.locators_at() + self.locators.len() * 512
     }
 
     /// Byte of the bitmap of the `nth` allocated block, in the order of the table.
@@ -117,12 +155,16 @@ impl Vhd {
         }
         let mut file = self.footer().to_vec();
         file.extend(self.header());
-        let mut table = vec![0xFF; self.first_block() - 1536];
+        let mut table = vec![0xFF; self.locators_at() - 1536];
         for (nth, index) in self.blocks.keys().enumerate() {
             let sector = (self.block_at(nth) / 512) as u32;
             table[*index as usize * 4..][..4].copy_from_slice(&sector.to_be_bytes());
         }
         file.extend(table);
+        for (_, text) in &self.locators {
+            file.extend(text);
+            file.resize(file.len().next_multiple_of(512), 0);
+        }
         for (data, bitmap) in self.blocks.values() {
             let mut bits = bitmap.clone().unwrap_or_else(|| vec![0xFF; self.block_size as usize / 512 / 8 + 1]);
             bits.resize(self.bitmap_len(), 0);
@@ -142,6 +184,11 @@ impl Vhd {
         vhd.blocks.insert(0, (guest.to_vec(), None));
         vhd
     }
+}
+
+/// A locator in UTF-16, as Windows has them.
+pub fn locator(code: &[u8; 4], text: &str) -> ([u8; 4], Vec<u8>) {
+    (*code, text.encode_utf16().flat_map(u16::to_le_bytes).collect())
 }
 
 /// Writes the checksum of a structure into its field.

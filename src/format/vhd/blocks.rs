@@ -1,4 +1,4 @@
-//! The blocks of a dynamic VHD, as a layer.
+//! The blocks of a dynamic or differencing VHD, as a layer.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,9 +28,11 @@ pub struct Shape {
     pub unread: Vec<(Range<u64>, &'static str)>,
     /// Every stored byte is valid.
     pub ignore_bitmaps: bool,
+    /// A clear bit leads to the parent; else it is zero.
+    pub differencing: bool,
 }
 
-/// The blocks of a dynamic disk.
+/// The blocks of a dynamic or differencing disk.
 pub struct Blocks {
     file: Arc<InputFile>,
     ledger: Arc<Ledger>,
@@ -53,9 +55,9 @@ struct Block {
 enum Bits {
     /// Every sector is stored.
     AllSet,
-    /// Bit by bit, the highest first: stored, or zero.
+    /// Bit by bit, the highest first: stored, or not.
     Mixed(Vec<u8>),
-    /// None is stored, and no byte says otherwise.
+    /// None is stored; in a dynamic disk no byte says otherwise.
     AllClear,
     /// The block cannot be had.
     Lost(Fault),
@@ -152,6 +154,9 @@ impl Blocks {
         if set == sectors {
             return Ok(Bits::AllSet);
         }
+        if self.shape.differencing {
+            return Ok(if set > 0 { Bits::Mixed(bits) } else { Bits::AllClear });
+        }
         if first_look {
             self.ledger.count("sectors under clear bits of VHD sector bitmaps, read as zero", sectors - set);
         }
@@ -216,6 +221,7 @@ impl Layer for Blocks {
         let block = self.block(index, sector, overlapping)?;
         let end = limit.min(start + self.needed(index));
         let inside = from - start;
+        let clear = || if self.shape.differencing { Here::Absent } else { Here::Zero };
         let plain = |end: u64| {
             // What the file does not have is lost, from the first missing byte on.
             if inside >= block.stored {
@@ -228,12 +234,12 @@ impl Layer for Blocks {
         };
         Ok(match &block.bits {
             Bits::AllSet => plain(end),
-            Bits::AllClear => Run::new(from..end, Here::Zero),
+            Bits::AllClear => Run::new(from..end, clear()),
             Bits::Lost(fault) => Run::new(from..end, Here::Lost(fault.clone())),
             Bits::Mixed(bits) => {
                 let (stored, sectors) = alike(bits, inside / SECTOR);
                 let end = end.min(start + sectors * SECTOR);
-                if stored { plain(end) } else { Run::new(from..end, Here::Zero) }
+                if stored { plain(end) } else { Run::new(from..end, clear()) }
             }
         })
     }

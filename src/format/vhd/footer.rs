@@ -231,6 +231,12 @@ pub fn is_fixed_with_a_damaged_cookie(raw: &[u8; LEN], at: u64) -> bool {
     looks_fixed_at(raw, at) && BigEndian::read_u32(&raw[at::CHECKSUM..]) == checksum(&mended, at::CHECKSUM)
 }
 
+/// A time as VHDs record it: seconds since 2000-01-01 UTC; earlier ones are 0.
+pub fn time_stamp(time: SystemTime) -> u32 {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).saturating_sub(EPOCH_2000);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
 /// The products known by their creator application.
 fn product(application: &[u8; 4]) -> Option<&'static str> {
     Some(match application {

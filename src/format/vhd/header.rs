@@ -11,13 +11,18 @@
 //! |     28 |     4 | max table entries   | at least the blocks of the disk; more are ignored         |
 //! |     32 |     4 | block size          | bytes, a power of two from 512 to 2 GiB                   |
 //! |     36 |     4 | checksum            | as in the footer, over 1,024 bytes                        |
-//! |     64 |   512 | parent unicode name | UTF-16, big-endian; named when a child is refused         |
+//! |     40 |    16 | parent unique id    | the footer's unique id of the parent; nil: a raw parent   |
+//! |     56 |     4 | parent time stamp   | seconds since 2000; noted, since a copy has another       |
+//! |     64 |   512 | parent unicode name | UTF-16, big-endian                                        |
+//! |    576 |   192 | parent locators     | eight of them (see [`super::locator`])                    |
 
 use std::path::Path;
 
 use byteorder::{BigEndian, ByteOrder};
+use uuid::Uuid;
 
 use super::footer::checksum;
+use super::locator::{self, Locator};
 use crate::fault::{Fault, Kind};
 use crate::image::SECTOR;
 use crate::io::InputFile;
@@ -36,8 +41,11 @@ pub mod at {
     pub const MAX_TABLE_ENTRIES: usize = 28;
     pub const BLOCK_SIZE: usize = 32;
     pub const CHECKSUM: usize = 36;
+    pub const PARENT_ID: usize = 40;
+    pub const PARENT_TIME: usize = 56;
     pub const PARENT_NAME: usize = 64;
-    pub const PARENT_NAME_END: usize = 576;
+    pub const LOCATORS: usize = 576;
+    pub const LOCATORS_END: usize = 768;
 }
 
 /// A header whose cookie, checksum, version and block size are right.
@@ -49,8 +57,14 @@ pub struct DynamicHeader {
     pub max_table_entries: u32,
     /// Bytes of guest data in a block.
     pub block_size: u32,
+    /// Identity of the parent; nil in a dynamic disk, and where the parent is a raw disk.
+    pub parent_id: Uuid,
+    /// When the parent was last written to, in seconds since 2000-01-01 UTC.
+    pub parent_time: u32,
     /// The parent's file name; empty in a dynamic disk.
     pub parent_name: String,
+    /// Where its names in the ways of several systems stand.
+    pub locators: Vec<Locator>,
 }
 
 impl DynamicHeader {
@@ -80,7 +94,7 @@ impl DynamicHeader {
                 .found(block_size)
                 .expected("a power of two from 512 to 2147483648"));
         }
-        let name: Vec<u16> = raw[at::PARENT_NAME..at::PARENT_NAME_END]
+        let name: Vec<u16> = raw[at::PARENT_NAME..at::LOCATORS]
             .chunks_exact(2)
             .map(BigEndian::read_u16)
             .take_while(|unit| *unit != 0)
@@ -89,7 +103,16 @@ impl DynamicHeader {
             table_offset: BigEndian::read_u64(&raw[at::TABLE_OFFSET..]),
             max_table_entries: BigEndian::read_u32(&raw[at::MAX_TABLE_ENTRIES..]),
             block_size,
+            parent_id: Uuid::from_bytes(raw[at::PARENT_ID..at::PARENT_TIME].first_chunk().copied().unwrap_or_default()),
+            parent_time: BigEndian::read_u32(&raw[at::PARENT_TIME..]),
             parent_name: String::from_utf16_lossy(&name),
+            locators: raw[at::LOCATORS..at::LOCATORS_END]
+                .as_chunks::<{ locator::LEN }>()
+                .0
+                .iter()
+                .zip((base + at::LOCATORS as u64..).step_by(locator::LEN))
+                .filter_map(|(raw, byte)| Locator::parse(raw, byte))
+                .collect(),
         })
     }
 }

@@ -7,9 +7,9 @@
 //! a block   | sector bitmap, padded to a sector | guest data: block size bytes |
 //! ```
 //!
-//! All integers are big-endian; a sector is 512 bytes. What is accepted: both kinds by every creator, any legal block size, footers of
-//! 511 bytes, one of two footers damaged or lost, something appended behind the footer. What is refused by name: differencing disks,
-//! disks disabled or encrypted by XenServer, tables and blocks that overlap or lie outside the file.
+//! All integers are big-endian; a sector is 512 bytes. What is accepted: all kinds by every creator, any legal block size, footers of
+//! 511 bytes, one of two footers damaged or lost, something appended behind the footer. What is refused by name: disks disabled or
+//! encrypted by XenServer, parents that are not what the child was made on, tables and blocks that overlap or lie outside the file.
 //!
 //! A clear bit of a dynamic disk's bitmap reads as zero, as the specification says (VirtualBox, tapdisk and libvhdi agree; QEMU
 //! returns the stale bytes). The disk's size is the footer's current size, never the product of the geometry.
@@ -19,6 +19,8 @@ mod blocks;
 mod footer;
 mod header;
 mod locate;
+mod locator;
+mod parent;
 mod reader;
 mod tapdisk;
 

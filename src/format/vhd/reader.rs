@@ -7,11 +7,13 @@ use super::blocks::{Blocks, Shape};
 use super::footer::{self, DiskType};
 use super::header::{self, DynamicHeader};
 use super::locate::{Located, locate};
+use super::parent::{Child, Parent};
 use super::tapdisk;
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
+use crate::format::chain::{Link, Links};
 use crate::format::linear::{Linear, Rest};
-use crate::image::{Adapter, Disk, Facts, SECTOR};
+use crate::image::{Adapter, Disk, Facts, Layer, SECTOR};
 use crate::io::InputFile;
 
 /// Sizes beyond this cannot be file offsets.
@@ -22,26 +24,42 @@ pub fn recognise(file: &InputFile) -> Result<bool, Fault> {
     Ok(locate(file, false)?.is_some())
 }
 
-/// Opens `file` as a VHD.
+/// Opens `file` as a VHD, with its parents.
 pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fault> {
     let Some(located) = locate(&file, opening.options.format.is_some())? else {
         return Err(Fault::new(Kind::NotThisFormat, file.name(), "no VHD footer, neither at the end nor at byte 0"));
     };
-    let opening = &*opening;
-    let vhd = Vhd { opening, file, located };
-    vhd.located.warnings.iter().for_each(|warning| opening.ledger.warn(warning.clone()));
-    let size = vhd.disk_size()?;
-    if vhd.located.footer.saved_state {
-        let warning = Fault::new(Kind::Locked, vhd.file.name(), "a saved machine state belongs to this disk")
-            .at(vhd.located.at + footer::at::SAVED_STATE as u64)
-            .advice("what the machine held in memory is not in the disk: start it and shut it down first");
-        opening.ledger.warn(warning);
+    let mut links = Links::default();
+    let mut next = Some(Parent { file, located: Some(located) });
+    while let Some(Parent { file, located }) = next.take() {
+        links.enter(&file)?;
+        let Some(located) = located else {
+            links.push(raw_parent(file)?, Vec::new());
+            break;
+        };
+        let vhd = Vhd { opening: &*opening, file, located };
+        let (link, header) = vhd.link()?;
+        let (depth, header_at, file) = (links.depth(), vhd.located.footer.data_offset, vhd.file);
+        links.push(link, Vec::new());
+        let Some(header) = header else { break };
+        let found = Child { file: &file, header: &header, header_at }.parent(opening, depth);
+        next = links.parent(opening.options, found.map(Some))?;
+        if let Some(parent) = &next
+            && parent.file.modified().map(footer::time_stamp) != Some(header.parent_time)
+        {
+            // A copy has another time: noted, and no reason to doubt.
+            opening.ledger.count("parents whose time is not what their child recorded", 1);
+        }
     }
-    match vhd.located.footer.disk_type {
-        DiskType::Fixed => vhd.fixed(size),
-        DiskType::Dynamic => vhd.dynamic(size),
-        DiskType::Differencing => Err(vhd.differencing()),
-    }
+    links.disk(&opening.ledger)
+}
+
+/// A parent that is no VHD, which XenServer allows.
+fn raw_parent(file: Arc<InputFile>) -> Result<Link, Fault> {
+    let size = file.len() - file.len() % SECTOR;
+    let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, size);
+    let layer = Linear::new(Arc::clone(&file), size, size, Rest::Zero);
+    Ok(Link { layer: Arc::new(layer), facts, files: vec![Arc::clone(&file)], file })
 }
 
 /// A VHD whose footer was found.
@@ -93,14 +111,44 @@ impl Vhd<'_> {
         }
     }
 
-    fn fixed(self, size: u64) -> Result<Disk, Fault> {
+    /// The image alone; and its header, where it has a parent.
+    fn link(&self) -> Result<(Link, Option<DynamicHeader>), Fault> {
+        let ledger = &self.opening.ledger;
+        self.located.warnings.iter().for_each(|warning| ledger.warn(warning.clone()));
+        let size = self.disk_size()?;
+        if self.located.footer.saved_state {
+            let warning = Fault::new(Kind::Locked, self.file.name(), "a saved machine state belongs to this disk")
+                .at(self.located.at + footer::at::SAVED_STATE as u64)
+                .advice("what the machine held in memory is not in the disk: start it and shut it down first");
+            ledger.warn(warning);
+        }
+        let (layer, facts, header): (Arc<dyn Layer>, _, _) = match self.located.footer.disk_type {
+            DiskType::Fixed => (Arc::new(self.fixed(size)), self.facts("fixed", size, None), None),
+            kind => {
+                let header = self.header()?;
+                let child = kind == DiskType::Differencing;
+                let mut facts = self.facts(
+                    if child { "differencing" } else { "dynamic" },
+                    size,
+                    Some(u64::from(header.block_size)),
+                );
+                if child {
+                    facts.recorded.push(("parent unique id", header.parent_id.to_string()));
+                    facts.recorded.push(("parent name", header.parent_name.clone()));
+                }
+                (Arc::new(self.blocks(&header, size, child)?), facts, Some(header).filter(|_| child))
+            }
+        };
+        let file = Arc::clone(&self.file);
+        Ok((Link { layer, facts, files: vec![Arc::clone(&file)], file }, header))
+    }
+
+    fn fixed(&self, size: u64) -> Linear {
         let data_end = self.located.data_end;
         let short = Fault::damaged(self.file.name(), data_end, "the fixed VHD is cut short")
             .found(format!("{data_end} bytes of data"))
             .expected(size);
-        let facts = self.facts("fixed", size, None);
-        let layer = Linear::new(Arc::clone(&self.file), data_end.min(size), size, Rest::Lost(short));
-        Disk::single(Arc::new(layer), facts, vec![self.file], Arc::clone(&self.opening.ledger))
+        Linear::new(Arc::clone(&self.file), data_end.min(size), size, Rest::Lost(short))
     }
 
     fn header(&self) -> Result<DynamicHeader, Fault> {
@@ -111,20 +159,7 @@ impl Vhd<'_> {
         })
     }
 
-    /// A child is refused by name, and its parent named: reading it alone would hand out zeroes for what the parent holds.
-    fn differencing(&self) -> Fault {
-        let what = "a differencing VHD: it holds only what differs from its parent";
-        let fault = self
-            .footer_fault(Kind::Unsupported, footer::at::DISK_TYPE, what)
-            .advice("merge it into its parent first (Merge-VHD, VBoxManage clonemedium): this version reads no chains");
-        match self.header().map(|header| header.parent_name).as_deref() {
-            Ok("") | Err(_) => fault,
-            Ok(parent) => fault.found(format!("parent {parent}")),
-        }
-    }
-
-    fn dynamic(self, size: u64) -> Result<Disk, Fault> {
-        let header = self.header()?;
+    fn blocks(&self, header: &DynamicHeader, size: u64, differencing: bool) -> Result<Blocks, Fault> {
         let (file, ledger) = (Arc::clone(&self.file), Arc::clone(&self.opening.ledger));
         let (data_offset, data_end) = (self.located.footer.data_offset, self.located.data_end);
         let block_size = u64::from(header.block_size);
@@ -157,9 +192,13 @@ impl Vhd<'_> {
         let bitmap_len = header::bitmap_len(header.block_size);
         let bat =
             BlockAllocationTable::new(Arc::clone(&file), Arc::clone(&ledger), table, entries, bitmap_len + block_size);
-        let ignore_bitmaps = self.opening.options.ignore_bitmaps;
-        let shape = Shape { size, block_size, bitmap_len, data_end, taken, unread, ignore_bitmaps };
-        let layer = Blocks::new(Arc::clone(&file), Arc::clone(&ledger), shape, bat);
-        Disk::single(Arc::new(layer), self.facts("dynamic", size, Some(block_size)), vec![file], ledger)
+        unread.extend(header.locators.iter().map(|locator| {
+            let end = locator.data_offset.saturating_add(locator.data_length.into());
+            (locator.data_offset..end, "parent locator")
+        }));
+        // A child's bits say whose a sector is: there is nothing to ignore in them.
+        let ignore_bitmaps = self.opening.options.ignore_bitmaps && !differencing;
+        let shape = Shape { size, block_size, bitmap_len, data_end, taken, unread, ignore_bitmaps, differencing };
+        Ok(Blocks::new(file, ledger, shape, bat))
     }
 }

@@ -1,0 +1,161 @@
+//! Finds the parent of a differencing VHD, and makes sure that it is the one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::header::{self, DynamicHeader};
+use super::locate::{Located, locate};
+use super::locator::{Locator, Way};
+use crate::fault::{Fault, Kind};
+use crate::format::Opening;
+use crate::io::{InputFile, neighbours};
+
+/// What a child says of its parent.
+pub struct Child<'a> {
+    /// The child.
+    pub file: &'a Arc<InputFile>,
+    /// Its header.
+    pub header: &'a DynamicHeader,
+    /// Byte of the header in the file.
+    pub header_at: u64,
+}
+
+/// A parent that was found.
+pub struct Parent {
+    /// Its file.
+    pub file: Arc<InputFile>,
+    /// Its footer; none where it is a raw disk.
+    pub located: Option<Located>,
+}
+
+impl Child<'_> {
+    fn fault(&self, kind: Kind, field: usize, what: &'static str) -> Fault {
+        Fault::new(kind, self.file.name(), what).at(self.header_at + field as u64)
+    }
+
+    /// The parent of this image, the one at `depth` of the chain: what the user gave, else what the child names.
+    pub fn parent(&self, opening: &mut Opening<'_>, depth: usize) -> Result<Parent, Fault> {
+        if let Some(given) = opening.options.parents.get(depth) {
+            let file = opening.gate.typed(given)?;
+            let (parent, wrong) = self.look(file)?;
+            return match wrong {
+                Some(fault) if !opening.options.ignore_cid => Err(fault),
+                _ => Ok(parent),
+            };
+        }
+        let (mut refusal, mut wrong) = (None, None);
+        for name in self.candidates(opening) {
+            let file = match opening.gate.named(self.file, &name) {
+                Ok(file) => file,
+                Err(fault) => {
+                    // What is not there says least; of the others the likeliest name is told of.
+                    if fault.kind() != Kind::NotFound {
+                        refusal = refusal.or(Some(fault));
+                    }
+                    continue;
+                }
+            };
+            match self.look(file) {
+                Ok((parent, None)) => return Ok(parent),
+                Ok((parent, Some(fault))) => wrong = wrong.or(Some((parent, fault))),
+                Err(fault) => refusal = refusal.or(Some(fault)),
+            }
+        }
+        match (wrong, refusal) {
+            (Some((parent, _)), _) if opening.options.ignore_cid => Ok(parent),
+            (Some((_, fault)), _) | (None, Some(fault)) => Err(fault),
+            (None, None) => Err(self
+                .fault(Kind::NotFound, header::at::PARENT_NAME, "the parent of this differencing VHD is not there")
+                .found(self.best_name(opening))
+                .advice("put the parent beside it, under that name; or --parent names it")),
+        }
+    }
+
+    /// Is `file` what the child was made on? If not, why.
+    fn look(&self, file: Arc<InputFile>) -> Result<(Parent, Option<Fault>), Fault> {
+        let located = locate(&file, false)?;
+        let found = located.as_ref().map(|located| located.footer.unique_id);
+        let wanted = self.header.parent_id;
+        // XenServer's way: a parent without an identity is a raw disk.
+        let fits = found == Some(wanted) || (found.is_none() && wanted.is_nil());
+        let show = |id: Option<Uuid>| id.map_or("no VHD".to_string(), |id| format!("unique id {id}"));
+        let wrong = (!fits).then(|| {
+            self.fault(
+                Kind::Changed,
+                header::at::PARENT_ID,
+                "this is not the disk that the differencing VHD was made on",
+            )
+            .found(format!("{} in {}", show(found), file.name().display()))
+            .expected(if wanted.is_nil() { "a raw disk".into() } else { format!("unique id {wanted}") })
+            .advice("--parent names another; --ignore-cid takes this one")
+        });
+        match (found, wrong) {
+            (None, Some(fault)) if !wanted.is_nil() => Err(fault.of_kind(Kind::NotThisFormat)),
+            (_, wrong) => Ok((Parent { file, located }, wrong)),
+        }
+    }
+
+    /// The names of the parent, as far as they can be read, in the order in which they are believed.
+    fn names(&self, opening: &Opening<'_>) -> Vec<(Way, String)> {
+        let mut locators: Vec<&Locator> = self.header.locators.iter().collect();
+        locators.sort_by_key(|locator| locator.way);
+        let mut names = Vec::new();
+        for locator in locators {
+            match locator.name(self.file) {
+                Ok(name) => names.push((locator.way, name)),
+                Err(fault) => opening.ledger.warn(fault.of_kind(Kind::Damaged)),
+            }
+        }
+        // A bare name, or a full path in .avhd files.
+        names.push((Way::WindowsAbsolute, self.header.parent_name.clone()));
+        names.retain(|(_, name)| !name.is_empty());
+        names
+    }
+
+    fn best_name(&self, opening: &Opening<'_>) -> String {
+        self.names(opening).into_iter().next().map_or("no name at all".into(), |(_, name)| name)
+    }
+
+    /// Where the names may lead: each as it is, its last part beside the child, and that in another case.
+    fn candidates(&self, opening: &Opening<'_>) -> Vec<PathBuf> {
+        let names = self.names(opening);
+        let mut found: Vec<PathBuf> = Vec::new();
+        let mut add = |name: PathBuf| {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        };
+        for (way, name) in &names {
+            match way {
+                // With a drive, or on another machine: whole where those are known, its last part elsewhere.
+                Way::WindowsAbsolute | Way::OldAbsolute if !cfg!(windows) && is_absolute(name) => {}
+                Way::MacUrl => add(name.into()),
+                _ => add(name.replace('\\', "/").into()),
+            }
+            add(base_name(name).into());
+        }
+        let ending = |name: &str| Path::new(name).extension().map(|ending| ending.to_string_lossy().into_owned());
+        for (_, name) in &names {
+            let base = base_name(name);
+            for neighbour in neighbours(self.file, &ending(base).unwrap_or_default()) {
+                let other = neighbour.name().to_string_lossy();
+                if other.to_lowercase() == base.to_lowercase() {
+                    add(neighbour.name().into());
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The last part of a name, whatever system wrote it.
+fn base_name(name: &str) -> &str {
+    name.rsplit(['/', '\\']).next().unwrap_or(name)
+}
+
+/// Does a name of Windows begin at a drive, at a machine or at a root?
+fn is_absolute(name: &str) -> bool {
+    name.starts_with(['\\', '/']) || name.as_bytes().get(1) == Some(&b':')
+}
