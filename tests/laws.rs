@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use common::vhd::{Vhd, seal};
 use proptest::prelude::*;
-use vdconv::engine::{self, Control, MapFeed};
+use vdconv::engine::{self, Control, MapFeed, Sources};
 use vdconv::fault::Fault;
-use vdconv::format::{self, FORMATS, OpenOptions, Wish};
+use vdconv::format::{self, Base, FORMATS, OpenOptions, Takes, Wish};
 use vdconv::image::{
     Chain, Contract, Disk, Facts, Here, Identifiers, Layer, Placer, Plan, Put, Seen, Verdict, Writer, Writes,
 };
@@ -150,12 +150,46 @@ fn facts(size: u64) -> Facts {
     Facts::new("raw", "raw disk", size)
 }
 
-/// Every kind that can be written, for a disk of `size` bytes.
-fn writers(size: u64) -> Vec<(String, Box<dyn Writer>)> {
-    let wish =
-        Wish { output: "o.img".into(), file_name: "o.img".into(), adapter: None, identifiers: Identifiers::random() };
-    let kinds = FORMATS.iter().flat_map(|f| f.subformats.iter().map(move |s| (f, s)));
-    kinds.map(|(f, s)| (format!("{} {}", f.name, s.name), (s.writer)(&facts(size), &wish).unwrap())).collect()
+/// A kind that can be written.
+struct Kind {
+    name: String,
+    writer: Box<dyn Writer>,
+    /// What it says of a stretch that it does not store: zero, or in a delta the same as the base.
+    nothing: Verdict,
+}
+
+/// Every kind that can be written, for a disk of `size` bytes; those that can be a delta also as one.
+fn kinds(size: u64) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for format in FORMATS {
+        for subformat in format.subformats {
+            let base = || Base {
+                name: "base".into(),
+                facts: Facts {
+                    subformat: subformat.name,
+                    uuid: Some(uuid::Uuid::from_u128(7)),
+                    cid: Some(7),
+                    ..Facts::new(format.name, format.title, size)
+                },
+                relative: "../sub/base".into(),
+                absolute: "/sub/base".into(),
+                modified: None,
+            };
+            for base in [None, subformat.takes.contains(&Takes::Base).then(base)] {
+                let nothing = if base.is_some() { Verdict::Same } else { Verdict::Zero };
+                let wish = Wish { base, ..Wish::new("o.img".into(), "o.img".into(), Identifiers::random()) };
+                // A differencing VHD without a base is refused, a second time without one is nothing new.
+                if let Ok(writer) = (subformat.writer)(&facts(size), &wish) {
+                    let name = format!("{} {} {nothing:?}", format.name, subformat.name);
+                    if kinds.iter().all(|kind: &Kind| kind.name != name) {
+                        kinds.push(Kind { name, writer, nothing });
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(kinds.len(), 7, "{:?}", kinds.iter().map(|kind| &kind.name).collect::<Vec<_>>());
+    kinds
 }
 
 /// What a placer asked for, taken apart so that it does not depend on how the calls were cut.
@@ -224,8 +258,8 @@ fn place(placer: &mut dyn Placer, plan: &Plan, verdicts: &[Verdict], cuts: &[usi
         let guest = first as u64 * unit..(end as u64 * unit).min(plan.virtual_size);
         let part = &verdicts[first..end];
         let sizes = vec![0; part.len()];
-        let gap = gaps && part.iter().all(|v| *v == Verdict::Zero);
-        let seen = if gap { Seen::Gap(Verdict::Zero) } else { Seen::Units { verdicts: part, sizes: &sizes } };
+        let gap = gaps && part.iter().all(|v| *v != Verdict::Data);
+        let seen = if gap { Seen::Gap(part[0]) } else { Seen::Units { verdicts: part, sizes: &sizes } };
         placer.place(guest, seen, &mut writes).unwrap();
         first = end;
     }
@@ -253,14 +287,15 @@ proptest! {
         // Stretches count 4 KiB pages, which every test unit is made of; the disk ends somewhere in the last one.
         let pages: u64 = stretches.iter().map(|(_, n)| n).sum();
         let size = pages * 4096 - tail % 8 * 512;
-        for (name, writer) in writers(size) {
+        for Kind { name, writer, nothing } in kinds(size) {
             let plan = writer.plan();
-            let mut units = vec![Verdict::Zero; size.div_ceil(plan.test_unit) as usize];
+            let mut units = vec![nothing; size.div_ceil(plan.test_unit) as usize];
             let mut page = 0;
             for (data, count) in &stretches {
                 if *data {
                     let of = |page: u64| (page * 4096 / plan.test_unit) as usize;
-                    units[of(page)..=of(page + count - 1)].fill(Verdict::Data);
+                    let last = (of(page + count).max(of(page) + 1)).min(units.len());
+                    units[of(page)..last].fill(Verdict::Data);
                 }
                 page += count;
             }
@@ -291,7 +326,9 @@ fn an_output_without_holes_is_the_same_and_has_none() {
     let mut guest = common::pattern(20_000, |n| n % 3000 > 200);
     guest.truncate(19_995 * 512);
     let disk = open("a.vhd", Vhd::dynamic_of(&guest, 1 << 16).build()).unwrap();
-    for (name, writer) in writers(guest.len() as u64) {
+    let empty = open("b.vhd", Vhd::dynamic(guest.len() as u64, 1 << 16).build()).unwrap();
+    for Kind { name, writer, nothing } in kinds(guest.len() as u64) {
+        let base = (nothing == Verdict::Same).then_some(&empty);
         let mut both = Vec::new();
         for holes in [true, false] {
             let folder = common::scratch();
@@ -301,8 +338,12 @@ fn an_output_without_holes_is_the_same_and_has_none() {
             let options = OutputOptions { force: false, sync: false, holes };
             let outputs = Outputs::create(folder.path(), &wanted, options).unwrap();
             let control = Control { jobs: 3, stop: &false.into(), progress: &|_| () };
-            let mut feed = MapFeed::new(&disk, writer.plan().test_unit);
-            engine::convert(&disk, &mut feed, writer.as_ref(), &outputs, control).unwrap();
+            let unit = writer.plan().test_unit;
+            let mut feed = match base {
+                None => MapFeed::new(&disk, unit),
+                Some(base) => MapFeed::over(&disk, base, unit),
+            };
+            engine::convert(Sources { disk: &disk, base }, &mut feed, writer.as_ref(), &outputs, control).unwrap();
             let (len, written) = (outputs.sizes().0, outputs.bytes_written());
             outputs.publish().unwrap();
             both.push(wanted.iter().map(|file| std::fs::read(&file.path).unwrap()).collect::<Vec<_>>());

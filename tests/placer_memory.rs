@@ -14,7 +14,7 @@ fn thirty_three_million_grains_are_placed_in_under_32_mib() {
     // One grain less than 2 TiB, minus what the tables take: the largest disk whose every grain can be placed.
     let size = (2 << 40) - (1 << 30);
     let facts = Facts::new("raw", "raw disk", size);
-    let wish = Wish { output: "o".into(), file_name: "o".into(), adapter: None, identifiers: Identifiers::random() };
+    let wish = Wish::new("o".into(), "o".into(), Identifiers::random());
     let sparse = format::by_name("vmdk").unwrap().subformat("sparse").unwrap();
     let writer = (sparse.writer)(&facts, &wish).unwrap();
     let mut placer = writer.placer();

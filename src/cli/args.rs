@@ -10,7 +10,7 @@ use vdconv::image::{Adapter, Identifiers};
 
 /// Converts virtual disks: VHD, VMDK and raw
 ///
-/// The content of INPUT decides what it is; the ending of OUTPUT decides what is written (.vmdk .raw .img .iso). OUTPUT gets its name
+/// The content of INPUT decides what it is; the ending of OUTPUT decides what is written (.vmdk .vhd .raw .img .iso). OUTPUT gets its name
 /// when it is complete: after an error or Ctrl-C nothing is left.
 #[derive(Parser)]
 #[command(
@@ -92,10 +92,10 @@ pub struct ConvertArgs {
     pub input: PathBuf,
     /// The image to make
     pub output: PathBuf,
-    /// What OUTPUT becomes (vmdk, raw), whatever its name
+    /// What OUTPUT becomes (vmdk, vhd, raw), whatever its name
     #[arg(short = 'O', long, value_name = "F", value_parser = output_format)]
     pub output_format: Option<&'static Format>,
-    /// VMDK: monolithicSparse (default; short: sparse) or monolithicFlat (flat)
+    /// VMDK: monolithicSparse (default; short: sparse) or monolithicFlat (flat); VHD: dynamic (default), fixed or differencing
     #[arg(short = 's', long, value_name = "S")]
     pub subformat: Option<String>,
     /// The controller that a VMDK records: ide, buslogic, lsilogic, lsisas1068, pvscsi, legacyESX [default: what the source recorded; ide from a VHD, else lsilogic]
@@ -107,6 +107,21 @@ pub struct ConvertArgs {
     /// A VMDK's content id, 8 hex digits [default: random, or derived from SOURCE_DATE_EPOCH]
     #[arg(long, value_name = "C", value_parser = content_id)]
     pub cid: Option<u32>,
+    /// Write OUTPUT as a delta on top of this image (a differencing VHD, or a VMDK snapshot): only what differs is stored
+    #[arg(long, value_name = "PATH")]
+    pub base: Option<PathBuf>,
+    /// Grow the disk to this size (bytes, or with K, M, G, T); what is added is zero
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub size: Option<u64>,
+    /// Round the disk's size up to a multiple of this (Azure wants 1M)
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub align: Option<u64>,
+    /// Write all of a fixed VHD, flat VMDK or raw disk, holes too (Hyper-V refuses a sparse file)
+    #[arg(long)]
+    pub preallocate: bool,
+    /// Leave out the gap that puts the data of a VHD's blocks on 4 KiB (DiscUtils' checker wants none)
+    #[arg(long)]
+    pub contiguous: bool,
     /// Replace an existing OUTPUT; it stays untouched until the new one is complete
     #[arg(long)]
     pub force: bool,
@@ -216,6 +231,26 @@ fn input_format(word: &str) -> Result<&'static Format, String> {
 
 fn output_format(word: &str) -> Result<&'static Format, String> {
     one_of(word, |format| !format.subformats.is_empty())
+}
+
+/// Bytes, as a number or with a unit of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return Err("a number of bytes, or one with K, M, G or T".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number of bytes, or one with K, M, G or T".to_string())?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| i64::try_from(*bytes).is_ok());
+    match bytes {
+        Some(bytes) if bytes > 0 && bytes.is_multiple_of(512) => Ok(bytes),
+        Some(_) => Err("a disk is a whole number of sectors of 512 bytes".into()),
+        None => Err("larger than a disk can be".into()),
+    }
 }
 
 fn unique_id(text: &str) -> Result<Uuid, String> {

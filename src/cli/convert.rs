@@ -1,12 +1,12 @@
 //! `vdconv INPUT OUTPUT`
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use vdconv::engine::{self, Control, MapFeed, Tally};
+use vdconv::engine::{self, Control, MapFeed, Sources, Tally};
 use vdconv::fault::{Fault, Kind};
-use vdconv::format::{self, FORMATS, Format, OpenOptions, Subformat, Wish};
+use vdconv::format::{self, Base, FORMATS, Format, OpenOptions, Records, Subformat, Takes, Wish};
 use vdconv::image::{Disk, Identifiers, Order, Plan, Writer};
 use vdconv::io::{Gate, OutputFile, OutputOptions, Outputs, Target, sys};
 
@@ -25,16 +25,30 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let epoch = source_date_epoch()?;
     let target = Target::resolve(&args.output)?;
     let options = args.source.options();
-    let disk = format::open(&mut Gate::new(), &args.input, &options)?;
-    let identifiers = identifiers(args, &options, &disk, kind, epoch)?;
+    let mut disk = format::open(&mut Gate::new(), &args.input, &options)?;
+    grow(&mut disk, args)?;
+    let under = args.base.as_ref().map(|name| Under::open(name, &options, &target)).transpose()?;
+    let base = under.as_ref().map(|under| &under.disk);
+    let identifiers = identifiers(args, &options, &disk, base, kind, epoch)?;
     let file_name = target.file(None).file_name().unwrap_or_default().to_os_string();
-    let wish = Wish { output: args.output.clone(), file_name, adapter: args.adapter, identifiers };
+    let wish = Wish {
+        adapter: args.adapter,
+        time: epoch.map_or_else(SystemTime::now, |epoch| UNIX_EPOCH + Duration::from_secs(epoch.into())),
+        reproducible: epoch.is_some(),
+        preallocate: args.preallocate,
+        contiguous: args.contiguous,
+        base: under.as_ref().map(Under::facts),
+        ..Wish::new(args.output.clone(), file_name, identifiers)
+    };
     let writer = (kind.subformat.writer)(&disk.facts, &wish)?;
     let wanted = wanted(&target, writer.plan());
-    Outputs::check(&wanted, disk.files(), args.force)?;
+    let sources: Vec<_> = disk.files().iter().chain(base.into_iter().flat_map(Disk::files)).cloned().collect();
+    Outputs::check(&wanted, &sources, args.force)?;
 
-    let mut warnings = disk.ledger.drain();
-    warnings.extend(scarce_space(&disk, &target));
+    let ledgers: Vec<_> = [Some(&disk), base].into_iter().flatten().map(|disk| &disk.ledger).collect();
+    let mut warnings: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
+    warnings.extend(under.as_ref().and_then(Under::outside));
+    warnings.extend(space(&disk, &target, writer.plan())?);
     let warn = |warnings: &[Fault]| {
         if !args.quiet {
             show::warnings(warnings);
@@ -50,10 +64,10 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     interrupt.watch()?;
     let how = OutputOptions { force: args.force, sync: !args.no_sync, holes: writer.plan().holes };
     let outputs = Outputs::create(target.folder(), &wanted, how)?;
-    let tally = move_data(args, &disk, writer.as_ref(), &outputs, jobs, interrupt)?;
+    let tally = move_data(args, Sources { disk: &disk, base }, writer.as_ref(), &outputs, jobs, interrupt)?;
     let moved = started.elapsed();
-    let mut late = disk.ledger.drain();
-    late.extend(disk.ledger.surplus());
+    let mut late: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
+    late.extend(ledgers.iter().flat_map(|ledger| ledger.surplus()));
     warn(&late);
     warnings.extend(late);
     let bytes_written = outputs.bytes_written();
@@ -72,7 +86,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         jobs,
         file_size,
         allocated_size,
-        bytes_read: disk.files().iter().map(|f| f.bytes_read()).sum(),
+        bytes_read: sources.iter().map(|f| f.bytes_read()).sum(),
         bytes_written,
         moved,
         whole: started.elapsed(),
@@ -112,26 +126,50 @@ impl OutputKind {
             Fault::new(Kind::Usage, &args.output, "the output's ending tells no format that can be written")
                 .expected(format!("one of {}, or -O", endings.join(" ")))
         })?;
-        let default =
-            format.subformats.first().ok_or_else(|| usage(format!("a {} cannot be written", format.title)))?;
+        let variants = format.subformats;
+        let takes = |subformat: &Subformat, what| subformat.takes.contains(&what);
+        let default = match &args.base {
+            None => variants.first().ok_or_else(|| usage(format!("a {} cannot be written", format.title)))?,
+            Some(_) => variants
+                .iter()
+                .find(|subformat| takes(subformat, Takes::Base))
+                .ok_or_else(|| usage(format!("--base: a {} cannot be a delta", format.title)))?,
+        };
         let named = !default.name.is_empty();
         let subformat = match &args.subformat {
             None => default,
             Some(_) if !named => return Err(usage(format!("-s: a {} has no variants", format.title))),
             Some(word) => format.subformat(word).ok_or_else(|| {
-                let words: Vec<_> = format.subformats.iter().map(|s| s.name).collect();
+                let words: Vec<_> = variants.iter().map(|s| s.name).collect();
                 usage(format!("-s: no such variant of {}", format.title))
                     .found(word)
                     .expected(format!("one of {}", words.join(", ")))
             })?,
         };
-        // A raw disk has no place for what these record.
-        let recorded =
-            [("--adapter", args.adapter.is_some()), ("--uuid", args.uuid.is_some()), ("--cid", args.cid.is_some())];
-        if let Some((option, _)) = recorded.into_iter().find(|(_, given)| *given && !named) {
-            return Err(usage(format!("{option}: a {} cannot record it", format.title)));
+        let kind = OutputKind { format, subformat };
+        for (option, given, what) in [
+            ("--base", args.base.is_some(), Takes::Base),
+            ("--preallocate", args.preallocate, Takes::Preallocate),
+            ("--contiguous", args.contiguous, Takes::Contiguous),
+        ] {
+            if given && !takes(subformat, what) {
+                let all =
+                    FORMATS.iter().flat_map(|f| f.subformats.iter().map(|s| OutputKind { format: f, subformat: s }));
+                let fit: Vec<_> = all.filter(|kind| takes(kind.subformat, what)).map(OutputKind::words).collect();
+                return Err(usage(format!("{option}: not for a {}", kind.words()))
+                    .expected(format!("one of {}", fit.join(", "))));
+            }
         }
-        Ok(OutputKind { format, subformat })
+        for (option, given, what) in [
+            ("--adapter", args.adapter.is_some(), Records::Adapter),
+            ("--uuid", args.uuid.is_some(), Records::Uuid),
+            ("--cid", args.cid.is_some(), Records::Cid),
+        ] {
+            if given && !format.records.contains(&what) {
+                return Err(usage(format!("{option}: a {} cannot record it", format.title)));
+            }
+        }
+        Ok(kind)
     }
 
     fn words(self) -> String {
@@ -151,10 +189,75 @@ fn source_date_epoch() -> Result<Option<u32>, Fault> {
     }
 }
 
+/// `--size` and `--align`.
+fn grow(disk: &mut Disk, args: &ConvertArgs) -> Result<(), Fault> {
+    let is = disk.facts.virtual_size;
+    if let Some(size) = args.size.filter(|size| *size < is) {
+        return Err(usage("--size: a disk is grown, never shrunk").found(size).expected(format!("at least {is}")));
+    }
+    let size = args.size.unwrap_or(is);
+    let size = match args.align {
+        None => Some(size),
+        Some(align) => size.checked_next_multiple_of(align).filter(|size| i64::try_from(*size).is_ok()),
+    };
+    disk.grow(size.ok_or_else(|| usage("--align: larger than a disk can be"))?);
+    Ok(())
+}
+
+/// The image that the output is a delta on top of.
+struct Under {
+    name: PathBuf,
+    disk: Disk,
+    relative: PathBuf,
+    absolute: PathBuf,
+}
+
+impl Under {
+    fn open(name: &Path, options: &OpenOptions, target: &Target) -> Result<Under, Fault> {
+        // What the input is, and whose child, says nothing about the base.
+        let options = OpenOptions { format: None, parents: Vec::new(), ..options.clone() };
+        let disk = format::open(&mut Gate::new(), name, &options)?;
+        let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| Fault::io(path, "cannot look at", error));
+        let (absolute, folder) = (real(name)?, real(target.folder())?);
+        let relative = relative_path(&folder, &absolute)
+            .ok_or_else(|| Fault::new(Kind::Outside, name, "--base: no path leads to it from the output's drive"))?;
+        Ok(Under { name: name.to_path_buf(), disk, relative, absolute })
+    }
+
+    fn facts(&self) -> Base {
+        Base {
+            name: self.name.clone(),
+            facts: self.disk.facts.clone(),
+            relative: self.relative.clone(),
+            absolute: self.absolute.clone(),
+            modified: self.disk.files().first().and_then(|file| file.modified()),
+        }
+    }
+
+    /// A warning where readers that stay in the child's folder will not find the base.
+    fn outside(&self) -> Option<Fault> {
+        self.relative.starts_with("..").then(|| {
+            Fault::new(Kind::Outside, &self.name, "the base lies outside the output's folder")
+                .found(self.relative.display())
+                .advice("vdconv needs --allow-outside to follow that name; other readers may not follow it at all")
+        })
+    }
+}
+
+/// The path from `folder` to `file`, both without links; `None`: they have no root in common.
+fn relative_path(folder: &Path, file: &Path) -> Option<PathBuf> {
+    let common = folder.components().zip(file.components()).take_while(|(a, b)| a == b).count();
+    (common > 0).then(|| {
+        let up = folder.components().skip(common).map(|_| Component::ParentDir);
+        up.chain(file.components().skip(common)).collect()
+    })
+}
+
 fn identifiers(
     args: &ConvertArgs,
     source: &OpenOptions,
     disk: &Disk,
+    base: Option<&Disk>,
     kind: OutputKind,
     epoch: Option<u32>,
 ) -> Result<Identifiers, Fault> {
@@ -163,7 +266,10 @@ fn identifiers(
         Some(epoch) => {
             let adapter = args.adapter.map(|a| a.word()).unwrap_or_default();
             let content = if source.ignore_bitmaps { " ignore-bitmaps" } else { "" };
-            let options = format!("{} {} adapter={adapter}{content}", kind.format.name, kind.subformat.name);
+            let shape = if args.contiguous { " contiguous" } else { "" };
+            let base = base.map_or(String::new(), |base| format!(" base={:?},{:?}", base.facts.uuid, base.facts.cid));
+            let options =
+                format!("{} {} adapter={adapter}{content}{shape}{base}", kind.format.name, kind.subformat.name);
             Identifiers::derived(epoch, &disk.identifier_source()?, &options)
         }
     };
@@ -176,14 +282,19 @@ fn wanted(target: &Target, plan: &Plan) -> Vec<OutputFile> {
     plan.files.iter().map(|f| OutputFile { path: target.file(f.suffix.as_deref()), len: f.len }).collect()
 }
 
-/// A warning where the output may need more than is free (R19). Where the system does not tell, nobody is warned.
-fn scarce_space(disk: &Disk, target: &Target) -> Option<Fault> {
-    let (free, may_need) = (sys::free_space(target.folder()).ok()?, disk.stored_at_most());
-    (may_need > free).then(|| {
-        Fault::new(Kind::NoSpace, target.folder(), "the output may not fit")
-            .found(format!("{} free", show::size(free)))
-            .against(format!("the source stores up to {}", show::size(may_need)))
-    })
+/// Refused where more must be allocated than is free, a warning where more may be needed (R19). Where the system does not tell, neither.
+fn space(disk: &Disk, target: &Target, plan: &Plan) -> Result<Option<Fault>, Fault> {
+    let Ok(free) = sys::free_space(target.folder()) else { return Ok(None) };
+    let short = |what: &'static str| {
+        Fault::new(Kind::NoSpace, target.folder(), what).found(format!("{} free", show::size(free)))
+    };
+    let must = plan.files.iter().filter_map(|file| file.len).fold(0u64, u64::saturating_add);
+    if !plan.holes && must > free {
+        return Err(short("the output does not fit").against(format!("it takes {}", show::size(must))));
+    }
+    let may = disk.stored_at_most();
+    Ok((may > free)
+        .then(|| short("the output may not fit").against(format!("the source stores up to {}", show::size(may)))))
 }
 
 fn jobs(args: &ConvertArgs) -> usize {
@@ -193,17 +304,21 @@ fn jobs(args: &ConvertArgs) -> usize {
 
 fn move_data(
     args: &ConvertArgs,
-    disk: &Disk,
+    sources: Sources<'_>,
     writer: &dyn Writer,
     outputs: &Outputs,
     jobs: usize,
     interrupt: &Interrupt,
 ) -> Result<Tally, Fault> {
-    let bar = progress::bar(args.progress, args.quiet, disk.facts.virtual_size);
+    let bar = progress::bar(args.progress, args.quiet, sources.disk.facts.virtual_size);
     let advance = |bytes| bar.inc(bytes);
     let control = Control { jobs, stop: interrupt.flag(), progress: &advance };
-    let mut feed = MapFeed::new(disk, writer.plan().test_unit);
-    let moved = engine::convert(disk, &mut feed, writer, outputs, control);
+    let unit = writer.plan().test_unit;
+    let mut feed = match sources.base {
+        None => MapFeed::new(sources.disk, unit),
+        Some(base) => MapFeed::over(sources.disk, base, unit),
+    };
+    let moved = engine::convert(sources, &mut feed, writer, outputs, control);
     bar.finish_and_clear();
     moved
 }
@@ -249,7 +364,7 @@ impl Done<'_> {
         let name = |name: &'static str| (!name.is_empty()).then_some(name);
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let subformat = name(self.kind.subformat.name);
-        let ids = subformat.map(|_| &self.wish.identifiers);
+        let records = |what| self.kind.format.records.contains(&what).then_some(&self.wish.identifiers);
         report::Conversion {
             input: Source {
                 file: text(&self.args.input),
@@ -264,8 +379,8 @@ impl Done<'_> {
                 subformat,
                 file_size: self.file_size,
                 allocated_size: self.allocated_size,
-                uuid: ids.map(|ids| ids.uuid.to_string()),
-                cid: ids.map(|ids| format!("{:08x}", ids.cid)),
+                uuid: records(Records::Uuid).map(|ids| ids.uuid.to_string()),
+                cid: records(Records::Cid).map(|ids| format!("{:08x}", ids.cid)),
             },
             seconds: self.whole.as_secs_f64(),
             jobs: self.jobs,

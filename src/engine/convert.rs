@@ -44,12 +44,28 @@ pub struct Tally {
     pub gaps: u64,
 }
 
-/// Moves all of `feed` into `outputs` as `writer` decides. On return the outputs are complete, on stable storage, and not yet published.
+/// The disks that a run reads.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// What is converted.
+    pub disk: &'a Disk,
+    /// What the output is a delta on top of.
+    pub base: Option<&'a Disk>,
+}
+
+impl<'a> Sources<'a> {
+    /// A disk that is written whole.
+    pub fn whole(disk: &'a Disk) -> Sources<'a> {
+        Sources { disk, base: None }
+    }
+}
+
+/// Moves all of `feed`, which walks over `sources`, into `outputs` as `writer` decides. On return the outputs are complete, on stable storage, and not yet published.
 ///
 /// A source file that changed meanwhile is an error (R4). The fault that is returned is the one at the lowest guest offset, whatever the number of threads. The bytes written do not depend on
 /// it either: the placer sees the pieces in guest order (or keeps no state).
 pub fn convert(
-    disk: &Disk,
+    sources: Sources<'_>,
     feed: &mut dyn Feed,
     writer: &dyn Writer,
     outputs: &Outputs,
@@ -66,7 +82,7 @@ pub fn convert(
     put_all(&writes, Phase::Body, None, outputs)?;
 
     let run = Conversion {
-        disk,
+        sources,
         plan,
         writer,
         outputs,
@@ -99,7 +115,8 @@ pub fn convert(
     // A file that can be recognised is whole: what makes it so comes when the rest is on stable storage.
     outputs.sync()?;
     control.go_on()?;
-    disk.unchanged()?;
+    sources.disk.unchanged()?;
+    sources.base.map_or(Ok(()), Disk::unchanged)?;
     put_all(&writes, Phase::Seal, None, outputs)?;
     outputs.sync()?;
     control.go_on()?;
@@ -150,7 +167,7 @@ impl Tallies {
 
 /// One conversion, shared by its workers.
 struct Conversion<'a> {
-    disk: &'a Disk,
+    sources: Sources<'a>,
     plan: &'a Plan,
     writer: &'a dyn Writer,
     outputs: &'a Outputs,
@@ -214,8 +231,9 @@ impl Conversion<'_> {
 /// What a worker owns: nothing here is shared.
 struct Hands<'h, 'c> {
     run: &'h Conversion<'c>,
-    /// The guest bytes of the piece, padded with zeroes to whole test units.
-    bytes: Vec<u8>,
+    source: Reader<'c>,
+    /// The base, where there is one.
+    base: Option<Reader<'c>>,
     verdicts: Vec<Verdict>,
     sizes: Vec<u32>,
     encoder: Option<Box<dyn Encoder>>,
@@ -224,26 +242,20 @@ struct Hands<'h, 'c> {
     /// For outputs that need no order.
     placer: Option<Box<dyn Placer>>,
     writes: Writes,
-    unpackers: Vec<Option<Box<dyn Unpack>>>,
-    /// The unit that was unpacked last.
-    unit: Vec<u8>,
-    unit_of: Option<(usize, FileId, u64)>,
 }
 
 impl<'h, 'c> Hands<'h, 'c> {
     fn new(run: &'h Conversion<'c>) -> Hands<'h, 'c> {
         Hands {
             run,
-            bytes: Vec::new(),
+            source: Reader::new(run.sources.disk),
+            base: run.sources.base.map(Reader::new),
             verdicts: Vec::new(),
             sizes: Vec::new(),
             encoder: run.writer.encoder(),
             encoded: Vec::new(),
             placer: (run.plan.order == Order::Free).then(|| run.writer.placer()),
             writes: Writes::default(),
-            unpackers: run.disk.chain.layers().iter().map(|layer| layer.unpacker()).collect(),
-            unit: Vec::new(),
-            unit_of: None,
         }
     }
 
@@ -252,13 +264,18 @@ impl<'h, 'c> Hands<'h, 'c> {
         let guest = match drawn {
             Drawn::Gap(guest, verdict) => {
                 tally.gaps.fetch_add(1, Ordering::Relaxed);
-                self.bytes.clear();
+                self.source.bytes.clear();
                 self.place(ticket, guest.clone(), Some(verdict))?;
                 guest
             }
             Drawn::Piece(piece) => {
                 tally.pieces.fetch_add(1, Ordering::Relaxed);
-                self.read(&piece)?;
+                let unit = self.run.plan.test_unit;
+                let stored = self.source.read(&piece.guest, &piece.runs, unit)?;
+                tally.stored.fetch_add(stored, Ordering::Relaxed);
+                if let Some(base) = &mut self.base {
+                    base.read(&piece.guest, &piece.base, unit)?;
+                }
                 self.judge(&piece)?;
                 self.place(ticket, piece.guest.clone(), None)?;
                 piece.guest
@@ -268,75 +285,22 @@ impl<'h, 'c> Hands<'h, 'c> {
         Ok(())
     }
 
-    /// Brings the piece's bytes into memory.
-    fn read(&mut self, piece: &Piece) -> Result<(), Fault> {
-        let len = piece.guest.end - piece.guest.start;
-        // Pieces are at most 1 MiB, test units too.
-        self.bytes.resize(len.next_multiple_of(self.run.plan.test_unit) as usize, 0);
-        let padding = len as usize;
-        self.bytes[padding..].fill(0);
-        let mut covered = piece.guest.start;
-        for (depth, run) in &piece.runs {
-            if run.guest.start != covered || run.guest.end > piece.guest.end {
-                return Err(Fault::bug("the runs of a piece leave something out"));
-            }
-            covered = run.guest.end;
-            let place = within(&run.guest, piece.guest.start);
-            match &run.here {
-                Here::Zero => self.bytes[place].fill(0),
-                Here::Absent => return Err(Fault::bug("a resolved disk says that it does not know")),
-                Here::Plain { file, at } => {
-                    let input = self.run.disk.file(*file).ok_or_else(|| Fault::bug("a run names an unknown file"))?;
-                    input.read_exact(*at, &mut self.bytes[place])?;
-                    self.run.tally.stored.fetch_add(run.len(), Ordering::Relaxed);
-                }
-                Here::Packed { .. } => {
-                    self.unpack(*depth, run)?;
-                    let Here::Packed { skip, .. } = run.here else { continue };
-                    let from = skip as usize;
-                    let part = self
-                        .unit
-                        .get(from..from + place.len())
-                        .ok_or_else(|| Fault::bug("a run is longer than its unit"))?;
-                    self.bytes[place].copy_from_slice(part);
-                    self.run.tally.stored.fetch_add(run.len(), Ordering::Relaxed);
-                }
-                Here::Lost(fault) => return Err(fault.clone()),
-            }
-        }
-        match covered == piece.guest.end {
-            true => Ok(()),
-            false => Err(Fault::bug("the runs of a piece leave something out")),
-        }
-    }
-
-    /// Brings the unit that the run is a part of into `self.unit`.
-    fn unpack(&mut self, depth: usize, run: &Run) -> Result<(), Fault> {
-        let Here::Packed { file, at, unit, skip } = run.here else { return Ok(()) };
-        if self.unit_of == Some((depth, file, at)) {
-            return Ok(());
-        }
-        let unpacker = self
-            .unpackers
-            .get_mut(depth)
-            .and_then(|u| u.as_mut())
-            .ok_or_else(|| Fault::bug("a layer without a decoder"))?;
-        self.unit_of = None;
-        self.unit.resize(unit as usize, 0);
-        unpacker.unpack(file, at, run.guest.start - skip, &mut self.unit)?;
-        self.unit_of = Some((depth, file, at));
-        Ok(())
-    }
-
-    /// Tests each unit for zero, and encodes what is data.
+    /// Holds each unit against the base, tests it for zero, and encodes what is data.
     fn judge(&mut self, piece: &Piece) -> Result<(), Fault> {
         let unit = self.run.plan.test_unit;
         self.verdicts.clear();
         self.sizes.clear();
         self.encoded.clear();
         let (mut runs, mut data) = (piece.runs.iter().map(|(_, run)| run).peekable(), 0);
-        for (bytes, start) in self.bytes.chunks_exact(unit as usize).zip((piece.guest.start..).step_by(unit as usize)) {
+        let units = self.source.bytes.chunks_exact(unit as usize);
+        for (index, (bytes, start)) in units.zip((piece.guest.start..).step_by(unit as usize)).enumerate() {
             let end = (start + unit).min(piece.guest.end);
+            let same = |base: &Reader<'_>| base.bytes.chunks_exact(unit as usize).nth(index) == Some(bytes);
+            if self.base.as_ref().is_some_and(same) {
+                self.verdicts.push(Verdict::Same);
+                self.sizes.push(0);
+                continue;
+            }
             while runs.next_if(|run| run.guest.end <= start).is_some() {}
             let known = runs.peek().is_some_and(|run| matches!(run.here, Here::Zero) && run.guest.end >= end);
             let zero = known || is_zero(bytes);
@@ -356,13 +320,13 @@ impl<'h, 'c> Hands<'h, 'c> {
 
     /// Asks for the places, in the order that the output needs, and writes there.
     fn place(&mut self, ticket: u64, guest: Range<u64>, gap: Option<Verdict>) -> Result<(), Fault> {
-        let Hands { run, bytes, verdicts, sizes, encoded, placer, writes, .. } = self;
+        let Hands { run, source, verdicts, sizes, encoded, placer, writes, .. } = self;
         let seen = match gap {
             Some(verdict) => Seen::Gap(verdict),
             None => Seen::Units { verdicts, sizes },
         };
         writes.clear();
-        let hand = Hand { start: guest.start, bytes, encoded, sizes };
+        let hand = Hand { start: guest.start, bytes: &source.bytes, encoded, sizes };
         match run.plan.order {
             Order::Free => {
                 let placer = placer.as_mut().ok_or_else(|| Fault::bug("a worker without a placer"))?;
@@ -384,6 +348,89 @@ impl<'h, 'c> Hands<'h, 'c> {
         }
         no_seal(writes)?;
         put_all(writes, Phase::Body, Some(&hand), run.outputs)
+    }
+}
+
+/// Reads a disk's runs into memory, for one worker.
+struct Reader<'a> {
+    disk: &'a Disk,
+    /// The guest bytes of the piece, padded with zeroes to whole test units.
+    bytes: Vec<u8>,
+    unpackers: Vec<Option<Box<dyn Unpack>>>,
+    /// The unit that was unpacked last.
+    unit: Vec<u8>,
+    unit_of: Option<(usize, FileId, u64)>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(disk: &'a Disk) -> Reader<'a> {
+        Reader {
+            disk,
+            bytes: Vec::new(),
+            unpackers: disk.chain.layers().iter().map(|layer| layer.unpacker()).collect(),
+            unit: Vec::new(),
+            unit_of: None,
+        }
+    }
+
+    /// Brings the bytes of a piece into memory, in test units of `test_unit` bytes; how many of them the disk stores.
+    fn read(&mut self, guest: &Range<u64>, runs: &[(usize, Run)], test_unit: u64) -> Result<u64, Fault> {
+        let len = guest.end - guest.start;
+        // Pieces are at most 1 MiB, test units too.
+        self.bytes.resize(len.next_multiple_of(test_unit) as usize, 0);
+        let padding = len as usize;
+        self.bytes[padding..].fill(0);
+        let (mut covered, mut stored) = (guest.start, 0);
+        for (depth, run) in runs {
+            if run.guest.start != covered || run.guest.end > guest.end {
+                return Err(Fault::bug("the runs of a piece leave something out"));
+            }
+            covered = run.guest.end;
+            let place = within(&run.guest, guest.start);
+            match &run.here {
+                Here::Zero => self.bytes[place].fill(0),
+                Here::Absent => return Err(Fault::bug("a resolved disk says that it does not know")),
+                Here::Plain { file, at } => {
+                    let input = self.disk.file(*file).ok_or_else(|| Fault::bug("a run names an unknown file"))?;
+                    input.read_exact(*at, &mut self.bytes[place])?;
+                    stored += run.len();
+                }
+                Here::Packed { .. } => {
+                    self.unpack(*depth, run)?;
+                    let Here::Packed { skip, .. } = run.here else { continue };
+                    let from = skip as usize;
+                    let part = self
+                        .unit
+                        .get(from..from + place.len())
+                        .ok_or_else(|| Fault::bug("a run is longer than its unit"))?;
+                    self.bytes[place].copy_from_slice(part);
+                    stored += run.len();
+                }
+                Here::Lost(fault) => return Err(fault.clone()),
+            }
+        }
+        match covered == guest.end {
+            true => Ok(stored),
+            false => Err(Fault::bug("the runs of a piece leave something out")),
+        }
+    }
+
+    /// Brings the unit that the run is a part of into `self.unit`.
+    fn unpack(&mut self, depth: usize, run: &Run) -> Result<(), Fault> {
+        let Here::Packed { file, at, unit, skip } = run.here else { return Ok(()) };
+        if self.unit_of == Some((depth, file, at)) {
+            return Ok(());
+        }
+        let unpacker = self
+            .unpackers
+            .get_mut(depth)
+            .and_then(|u| u.as_mut())
+            .ok_or_else(|| Fault::bug("a layer without a decoder"))?;
+        self.unit_of = None;
+        self.unit.resize(unit as usize, 0);
+        unpacker.unpack(file, at, run.guest.start - skip, &mut self.unit)?;
+        self.unit_of = Some((depth, file, at));
+        Ok(())
     }
 }
 

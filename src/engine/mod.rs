@@ -4,6 +4,6 @@ mod convert;
 mod turnstile;
 mod walk;
 
-pub use convert::{Control, Tally, convert};
+pub use convert::{Control, Sources, Tally, convert};
 pub use turnstile::Turnstile;
 pub use walk::{Drawn, Feed, MapFeed, PIECE, Piece};

@@ -29,6 +29,8 @@ pub struct Piece {
     pub guest: Range<u64>,
     /// What they are made of, without gaps, with the depth of the layer that each comes from.
     pub runs: Vec<(usize, Run)>,
+    /// What the base is made of there; empty where the output has none.
+    pub base: Vec<(usize, Run)>,
 }
 
 /// Where pieces come from; in guest order, from byte 0 to the disk's end, without a hole between them.
@@ -39,12 +41,10 @@ pub trait Feed: Send {
     fn finish(&mut self) -> Result<(), Fault>;
 }
 
-/// The runs of a disk.
+/// The runs of a disk; beside a base, with common borders.
 pub struct MapFeed {
-    resolver: Resolver,
-    files: Vec<Arc<InputFile>>,
-    /// For each file: from here on, the next stretch that is no hole.
-    data: HashMap<FileId, (u64, Option<Range<u64>>)>,
+    source: Cursor,
+    base: Option<Cursor>,
     at: u64,
     end: u64,
     unit: u64,
@@ -53,14 +53,63 @@ pub struct MapFeed {
 impl MapFeed {
     /// Over all of `disk`, in test units of `unit` bytes: a power of two, at most [`PIECE`].
     pub fn new(disk: &Disk, unit: u64) -> MapFeed {
-        MapFeed {
-            resolver: disk.chain.resolver(),
-            files: disk.files().to_vec(),
-            data: HashMap::new(),
-            at: 0,
-            end: disk.facts.virtual_size,
-            unit,
+        MapFeed { source: Cursor::new(disk), base: None, at: 0, end: disk.facts.virtual_size, unit }
+    }
+
+    /// The same beside `base`, a disk as long: where both are known to be zero they are the same.
+    pub fn over(disk: &Disk, base: &Disk, unit: u64) -> MapFeed {
+        MapFeed { base: Some(Cursor::new(base)), ..MapFeed::new(disk, unit) }
+    }
+
+    /// The end of what is known to be zero from `self.at` on, in the base too.
+    fn zeroes(&mut self) -> Result<u64, Fault> {
+        let end = self.source.zeroes(self.at, self.end)?;
+        match &mut self.base {
+            Some(base) if end > self.at => base.zeroes(self.at, end),
+            _ => Ok(end),
         }
+    }
+
+    fn piece(&mut self) -> Result<Piece, Fault> {
+        let start = self.at;
+        let window = (start / PIECE + 1).saturating_mul(PIECE).min(self.end);
+        let mut runs = self.source.runs(start..window)?;
+        let mut base = match &mut self.base {
+            Some(base) => base.runs(start..window)?,
+            None => Vec::new(),
+        };
+        // Zeroes up to the window's end are left to the next draw, which may find them longer.
+        let data_end = |runs: &[(usize, Run)]| match runs.last() {
+            Some((_, run)) if matches!(run.here, Here::Zero) => run.guest.start,
+            Some((_, run)) => run.guest.end,
+            None => start,
+        };
+        let cut = data_end(&runs).max(data_end(&base)).next_multiple_of(self.unit);
+        let end = if cut > start { cut.min(window) } else { window };
+        for list in [&mut runs, &mut base] {
+            list.retain_mut(|(_, run)| match run.cut(&(start..end)) {
+                Some(part) => {
+                    *run = part;
+                    true
+                }
+                None => false,
+            });
+        }
+        Ok(Piece { guest: start..end, runs, base })
+    }
+}
+
+/// A place in a disk's map.
+struct Cursor {
+    resolver: Resolver,
+    files: Vec<Arc<InputFile>>,
+    /// For each file: from here on, the next stretch that is no hole.
+    data: HashMap<FileId, (u64, Option<Range<u64>>)>,
+}
+
+impl Cursor {
+    fn new(disk: &Disk) -> Cursor {
+        Cursor { resolver: disk.chain.resolver(), files: disk.files().to_vec(), data: HashMap::new() }
     }
 
     /// The run at `from`; a plain one is cut where its file has a hole, and is zero inside it.
@@ -92,14 +141,14 @@ impl MapFeed {
         Ok(found)
     }
 
-    /// The end of the zeroes that begin at `self.at`, joined over runs.
-    fn zeroes(&mut self) -> Result<u64, Fault> {
-        let mut end = self.at;
+    /// The end of the zeroes that begin at `from`, joined over runs, up to `limit` at most.
+    fn zeroes(&mut self, from: u64, limit: u64) -> Result<u64, Fault> {
+        let mut end = from;
         for _ in 0..JOINED {
-            if end >= self.end {
+            if end >= limit {
                 break;
             }
-            let (_, run) = self.run(end, self.end)?;
+            let (_, run) = self.run(end, limit)?;
             if !matches!(run.here, Here::Zero) {
                 break;
             }
@@ -108,23 +157,15 @@ impl MapFeed {
         Ok(end)
     }
 
-    fn piece(&mut self) -> Result<Piece, Fault> {
-        let start = self.at;
-        let mut end = (start / PIECE + 1).saturating_mul(PIECE).min(self.end);
-        let (mut runs, mut at) = (Vec::new(), start);
-        while at < end {
-            let (depth, run) = self.run(at, end)?;
-            // Zeroes up to the window's end are left to the next draw, which may find them longer.
-            let cut = run.guest.start.next_multiple_of(self.unit);
-            if matches!(run.here, Here::Zero) && run.guest.end == end && cut > start && cut < end {
-                end = cut;
-            }
-            at = run.guest.end.min(end);
-            if let Some(run) = run.cut(&(start..end)) {
-                join(&mut runs, depth, run);
-            }
+    /// All runs of a stretch, neighbours joined.
+    fn runs(&mut self, guest: Range<u64>) -> Result<Vec<(usize, Run)>, Fault> {
+        let (mut runs, mut at) = (Vec::new(), guest.start);
+        while at < guest.end {
+            let (depth, run) = self.run(at, guest.end)?;
+            at = run.guest.end;
+            join(&mut runs, depth, run);
         }
-        Ok(Piece { guest: start..end, runs })
+        Ok(runs)
     }
 }
 
@@ -162,6 +203,7 @@ impl Feed for MapFeed {
         let zeroes = self.zeroes()?;
         let whole = if zeroes == self.end { zeroes } else { zeroes - zeroes % self.unit };
         let drawn = match whole > self.at {
+            true if self.base.is_some() => Drawn::Gap(self.at..whole, Verdict::Same),
             true => Drawn::Gap(self.at..whole, Verdict::Zero),
             false => Drawn::Piece(self.piece()?),
         };

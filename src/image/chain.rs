@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Here, Layer, Run};
+use super::{Here, Layer, Run, Unpack};
 use crate::fault::Fault;
 
 /// Layers of one disk, the youngest first.
@@ -22,6 +22,11 @@ impl Chain {
         Chain(layers)
     }
 
+    /// The same disk, `len` bytes long: what lies behind its old end is zero.
+    pub fn grown(self, len: u64) -> Chain {
+        Chain::over(Arc::new(Nothing { len }), self)
+    }
+
     /// The layers, the youngest first.
     pub fn layers(&self) -> &[Arc<dyn Layer>] {
         &self.0
@@ -30,6 +35,25 @@ impl Chain {
     /// A cursor over the chain.
     pub fn resolver(&self) -> Resolver {
         Resolver { layers: self.0.clone(), last: vec![None; self.0.len()] }
+    }
+}
+
+/// A layer that has nothing of its own.
+struct Nothing {
+    len: u64,
+}
+
+impl Layer for Nothing {
+    fn guest_len(&self) -> u64 {
+        self.len
+    }
+
+    fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
+        Ok(Run::new(from..limit, Here::Absent))
+    }
+
+    fn unpacker(&self) -> Option<Box<dyn Unpack>> {
+        None
     }
 }
 
@@ -88,7 +112,6 @@ mod tests {
 
     use super::*;
     use crate::fault::Kind;
-    use crate::image::Unpack;
     use crate::io::FileId;
 
     /// A layer given sector by sector: None absent, Some(0) zero, Some(n) plain at n sectors, Some(255) lost.

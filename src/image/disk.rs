@@ -144,6 +144,14 @@ impl Disk {
         Ok(disk)
     }
 
+    /// The disk with `size` bytes, at least as many as it had: zeroes are appended.
+    pub fn grow(&mut self, size: u64) {
+        if size > self.facts.virtual_size {
+            self.chain = self.chain.clone().grown(size);
+            self.facts.virtual_size = size;
+        }
+    }
+
     /// The images of the chain, the youngest first, by the names they were opened by.
     pub fn images(&self) -> &[PathBuf] {
         &self.images

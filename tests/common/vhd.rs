@@ -197,3 +197,169 @@ pub fn seal(bytes: &mut [u8], field: usize) {
     let sum = bytes.iter().fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
     bytes[field..field + 4].copy_from_slice(&(!sum).to_be_bytes());
 }
+
+/// A VHD, read whole by a reader that takes nothing but what the strictest reader in the field takes.
+pub struct Strict {
+    /// Bytes of the disk; sectors that are the parent's come from there.
+    pub guest: Vec<u8>,
+    pub disk_type: u32,
+    pub unique_id: [u8; 16],
+    pub parent_id: [u8; 16],
+    /// Code and text of the parent's locators.
+    pub locators: Vec<([u8; 4], String)>,
+    pub parent_name: String,
+    pub time_stamp: u32,
+    /// The sectors that the file itself stores.
+    pub stored: Vec<u64>,
+    /// Bytes of the blocks' data in the file.
+    pub data_at: Vec<u64>,
+}
+
+fn be(b: &[u8], at: usize, len: usize) -> u64 {
+    b[at..at + len].iter().fold(0, |n, byte| n << 8 | u64::from(*byte))
+}
+
+fn sum_fits(bytes: &[u8], field: usize) -> bool {
+    let mut copy = bytes.to_vec();
+    seal(&mut copy, field);
+    copy == bytes
+}
+
+/// The geometry of the specification's appendix, as one number: cylinders, heads, sectors.
+fn geometry(size: u64) -> u64 {
+    let total = (size / 512).min(65_535 * 16 * 255);
+    let (cylinder_heads, heads, sectors);
+    if total >= 65_535 * 16 * 63 {
+        (cylinder_heads, heads, sectors) = (total / 255, 16, 255);
+    } else {
+        let (mut s, mut ch) = (17, total / 17);
+        let mut h = ch.div_ceil(1024).max(4);
+        if ch >= h * 1024 || h > 16 {
+            (s, h, ch) = (31, 16, total / 31);
+        }
+        if ch >= h * 1024 {
+            (s, h, ch) = (63, 16, total / 63);
+        }
+        (cylinder_heads, heads, sectors) = (ch, h, s);
+    }
+    cylinder_heads / heads << 16 | heads << 8 | sectors
+}
+
+/// Reads a VHD by the rules of Xen's checker (`vhd-util check`, libvhd), of 7-Zip, Azure and xen-orchestra; panics at the first that is
+/// broken. `parent`: the guest of a differencing disk's parent.
+pub fn strict(file: &[u8], parent: Option<&[u8]>) -> Strict {
+    assert_eq!(file.len() % 512, 0, "a whole number of sectors");
+    let footer = &file[file.len() - 512..];
+    assert_eq!(&footer[..8], b"conectix");
+    assert!(sum_fits(footer, 64), "checksum of the footer");
+    assert_eq!(be(footer, 8, 4), 2, "features: the reserved bit, and no other");
+    assert_eq!(be(footer, 12, 4), 0x0001_0000, "version");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 946_684_800;
+    assert!(be(footer, 24, 4) <= now + 1800, "a time in the future");
+    // QEMU 7 cuts the disks of creators that it does not know to their geometry.
+    assert_eq!(&footer[28..32], b"win ");
+    assert_eq!(&footer[36..40], b"Wi2k");
+    let size = be(footer, 48, 8);
+    assert_eq!(be(footer, 40, 8), size, "original size");
+    assert!(size > 0 && size % 512 == 0 && size <= 2040 << 30);
+    assert_eq!(be(footer, 56, 4), geometry(size), "geometry");
+    let disk_type = be(footer, 60, 4) as u32;
+    let unique_id: [u8; 16] = footer[68..84].try_into().unwrap();
+    assert_ne!(unique_id, [0; 16], "unique id");
+    assert!(footer[84..].iter().all(|byte| *byte == 0), "saved state, hidden and reserved bytes");
+    let mut read = Strict {
+        guest: parent.map_or(vec![0; size as usize], <[u8]>::to_vec),
+        disk_type,
+        unique_id,
+        parent_id: [0; 16],
+        locators: Vec::new(),
+        parent_name: String::new(),
+        time_stamp: be(footer, 24, 4) as u32,
+        stored: Vec::new(),
+        data_at: Vec::new(),
+    };
+    assert_eq!(read.guest.len() as u64, size);
+    if disk_type == 2 {
+        assert_eq!(be(footer, 16, 8), u64::MAX, "data offset of a fixed disk");
+        assert_eq!(file.len() as u64, size + 512, "Azure wants the disk and its footer, nothing else");
+        read.guest.copy_from_slice(&file[..size as usize]);
+        return read;
+    }
+    assert!(disk_type == 3 || disk_type == 4);
+    assert_eq!(&file[..512], footer, "the copy at the head");
+    assert_eq!(be(footer, 16, 8), 512, "data offset, as xen-orchestra wants it");
+    let header = &file[512..1536];
+    assert_eq!(&header[..8], b"cxsparse");
+    assert!(sum_fits(header, 36), "checksum of the header");
+    assert_eq!(be(header, 8, 8), u64::MAX);
+    assert_eq!(be(header, 24, 4), 0x0001_0000);
+    let (table, entries, block) = (be(header, 16, 8), be(header, 28, 4), be(header, 32, 4));
+    assert_eq!((table, block), (1536, 2 << 20));
+    assert_eq!(entries, size.div_ceil(block), "7-Zip and Azure take no other number of entries");
+    assert!(header[60..64].iter().chain(&header[768..]).all(|byte| *byte == 0), "reserved");
+    let mut taken = vec![(0, 1536), (table, (table + entries * 4).next_multiple_of(512))];
+    match disk_type {
+        3 => assert!(header[40..768].iter().all(|byte| *byte == 0), "a parent of a disk that has none"),
+        _ => {
+            read.parent_id = header[40..56].try_into().unwrap();
+            assert_ne!(read.parent_id, [0; 16]);
+            assert!(be(header, 56, 4) <= now + 1800, "the parent's time in the future");
+            let units: Vec<u16> = header[64..576].chunks(2).map(|u| be(u, 0, 2) as u16).collect();
+            read.parent_name = String::from_utf16(units.split(|u| *u == 0).next().unwrap()).unwrap();
+            for entry in header[576..768].chunks(24) {
+                let (space, len, at) = (be(entry, 4, 4), be(entry, 8, 4), be(entry, 16, 8));
+                if be(entry, 0, 4) == 0 {
+                    assert!(entry.iter().all(|byte| *byte == 0));
+                    continue;
+                }
+                assert!(space % 512 == 0 && len > 0 && len <= space && be(entry, 12, 4) == 0);
+                let text = &file[at as usize..][..len as usize];
+                let units: Vec<u16> = text.chunks(2).map(|u| u16::from_le_bytes(u.try_into().unwrap())).collect();
+                let code = entry[..4].try_into().unwrap();
+                assert!(read.locators.iter().all(|(other, _)| *other != code), "one locator of a kind");
+                read.locators.push((code, String::from_utf16(&units).unwrap()));
+                taken.push((at, at + space));
+            }
+        }
+    }
+    let padding = &file[(table + entries * 4) as usize..(table + entries * 4).next_multiple_of(512) as usize];
+    assert!(padding.iter().all(|byte| *byte == 0xFF), "the table's padding");
+    let mut last = 0;
+    for index in 0..entries {
+        let sector = be(file, (table + index * 4) as usize, 4);
+        if sector == 0xFFFF_FFFF {
+            continue;
+        }
+        assert!(sector > last, "blocks lie in guest order");
+        last = sector;
+        let at = sector * 512;
+        taken.push((at, at + 512 + block));
+        read.data_at.push(at + 512);
+        let bits = &file[at as usize..at as usize + 512];
+        let mut set = 0;
+        for n in 0..block / 512 {
+            let (guest, data) = ((index * block + n * 512) as usize, (at + 512 + n * 512) as usize);
+            let is_set = bits[n as usize / 8] & 0x80 >> (n % 8) != 0;
+            let stored = &file[data..data + 512];
+            if guest as u64 >= size {
+                assert!(!is_set && stored.iter().all(|byte| *byte == 0), "behind the disk's end");
+            } else if is_set {
+                set += 1;
+                read.guest[guest..guest + 512].copy_from_slice(stored);
+                read.stored.push(guest as u64 / 512);
+            } else {
+                assert_eq!(disk_type, 4, "a clear bit in a dynamic disk");
+                assert!(stored.iter().all(|byte| *byte == 0), "bytes under a clear bit");
+            }
+        }
+        assert!(set > 0, "a block without a sector");
+    }
+    taken.sort_unstable();
+    assert!(taken.windows(2).all(|pair| pair[0].1 <= pair[1].0), "structures overlap: {taken:?}");
+    assert_eq!(
+        taken.last().unwrap().1,
+        file.len() as u64 - 512,
+        "nothing lies in front of the footer but the last block"
+    );
+    read
+}

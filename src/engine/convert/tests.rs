@@ -189,7 +189,7 @@ fn outputs() -> Setup {
 
 fn go(disk: &Disk, writer: &dyn Writer, jobs: usize, outputs: &Outputs) -> Result<Tally, Fault> {
     let control = Control { jobs, stop: &AtomicBool::new(false), progress: &|_| () };
-    convert(disk, &mut MapFeed::new(disk, UNIT), writer, outputs, control)
+    convert(Sources::whole(disk), &mut MapFeed::new(disk, UNIT), writer, outputs, control)
 }
 
 #[test]
@@ -254,7 +254,8 @@ fn r17_an_interrupt_ends_the_run_at_any_moment() {
             };
             let control = Control { jobs, stop: &stop, progress: &progress };
             let mut feed = MapFeed::new(&disk, UNIT);
-            let fault = convert(&disk, &mut feed, &Log::new(Order::Ordered), &setup.outputs, control).unwrap_err();
+            let fault = convert(Sources::whole(&disk), &mut feed, &Log::new(Order::Ordered), &setup.outputs, control)
+                .unwrap_err();
             assert_eq!(fault.kind(), Kind::Interrupted);
         }
     }
@@ -319,7 +320,7 @@ fn a_feed_that_leaves_something_out_is_found() {
         &|_| None,
         &|drawn| match drawn {
             Drawn::Gap(guest, verdict) => Some(Drawn::Gap(shorter(guest), verdict)),
-            Drawn::Piece(piece) => Some(Drawn::Piece(Piece { guest: shorter(piece.guest), runs: piece.runs })),
+            Drawn::Piece(piece) => Some(Drawn::Piece(Piece { guest: shorter(piece.guest), ..piece })),
         },
         &|drawn| match drawn {
             Drawn::Piece(mut piece) => {
@@ -340,7 +341,8 @@ fn a_feed_that_leaves_something_out_is_found() {
         let (disk, setup) = (disk(&[]), outputs());
         let control = Control { jobs: 2, stop: &AtomicBool::new(false), progress: &|_| () };
         let mut feed = Broken { feed: MapFeed::new(&disk, UNIT), draws: 0, how };
-        let fault = convert(&disk, &mut feed, &Log::new(Order::Ordered), &setup.outputs, control).unwrap_err();
+        let fault =
+            convert(Sources::whole(&disk), &mut feed, &Log::new(Order::Ordered), &setup.outputs, control).unwrap_err();
         assert!(fault.hint().contains("fault of vdconv itself"), "{fault}");
     }
 }

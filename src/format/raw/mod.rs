@@ -3,7 +3,7 @@
 mod reader;
 mod writer;
 
-use super::{Format, Subformat};
+use super::{Format, Subformat, Takes};
 
 /// Endings of names that make a file a raw disk when nothing else is recognised in it.
 pub const INPUT_ENDINGS: &[&str] = &["raw", "img", "dd", "bin", "iso"];
@@ -16,5 +16,6 @@ pub const FORMAT: Format = Format {
     recognise: |_| Ok(false),
     stray: None,
     open: Some(reader::open),
-    subformats: &[Subformat { name: "", short: "", writer: writer::writer }],
+    records: &[],
+    subformats: &[Subformat { name: "", short: "", takes: &[Takes::Preallocate], writer: writer::writer }],
 };

@@ -6,7 +6,7 @@ use crate::format::flat::{FlatPlacer, TEST_UNIT};
 use crate::image::{Encoder, Facts, Order, Placer, Plan, PlannedFile, Writer};
 
 /// A writer for a disk of these facts.
-pub fn writer(facts: &Facts, _wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
+pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
     Ok(Box::new(RawWriter {
         plan: Plan {
             files: vec![PlannedFile { suffix: None, len: Some(facts.virtual_size) }],
@@ -14,7 +14,7 @@ pub fn writer(facts: &Facts, _wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
             place_unit: TEST_UNIT,
             test_unit: TEST_UNIT,
             order: Order::Free,
-            holes: true,
+            holes: !wish.preallocate,
             decisions: Vec::new(),
         },
     }))

@@ -5,7 +5,7 @@
 //! | offset | bytes | field               | reading                                                   |
 //! |-------:|------:|---------------------|-----------------------------------------------------------|
 //! |      0 |     8 | cookie              | must be `conectix`                                        |
-//! |      8 |     4 | features            | not looked at                                             |
+//! |      8 |     4 | features            | not looked at; 2 is written                               |
 //! |     12 |     4 | file format version | major must be 1                                           |
 //! |     16 |     8 | data offset         | byte of the dynamic header; all ones in a fixed disk      |
 //! |     24 |     4 | time stamp          | seconds since 2000-01-01 UTC                              |
@@ -27,6 +27,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use byteorder::{BigEndian, ByteOrder};
 use uuid::Uuid;
 
+use super::geometry;
 use crate::fault::{Fault, Kind};
 use crate::image::{Creator, Geometry};
 
@@ -36,11 +37,16 @@ pub const LEN: usize = 512;
 pub const COOKIE: [u8; 8] = *b"conectix";
 /// XenServer writes this over the cookie of a disk that must not be used.
 const COOKIE_DISABLED: [u8; 8] = *b"v_poison";
+/// The one feature bit that is always set.
+const FEATURES: u32 = 2;
+/// Major version 1.
+const VERSION: u32 = 0x0001_0000;
 /// 2000-01-01 in seconds since 1970.
 const EPOCH_2000: u64 = 946_684_800;
 
 /// Field offsets, in the order of the table above.
 pub mod at {
+    pub const FEATURES: usize = 8;
     pub const VERSION: usize = 12;
     pub const DATA_OFFSET: usize = 16;
     pub const TIME_STAMP: usize = 24;
@@ -187,6 +193,52 @@ impl Footer {
             version: Some(format!("{}.{}", self.creator_version >> 16, self.creator_version & 0xFFFF)),
             host_os: Some(text(&self.creator_os)),
         }
+    }
+}
+
+/// A footer to be written.
+pub struct NewFooter {
+    /// Byte offset of the dynamic header; all ones in a fixed disk.
+    pub data_offset: u64,
+    /// When the disk was made, in seconds since 2000-01-01 UTC.
+    pub time_stamp: u32,
+    /// Size of the disk in bytes.
+    pub size: u64,
+    /// Its kind.
+    pub disk_type: DiskType,
+    /// Its identity.
+    pub unique_id: Uuid,
+}
+
+impl NewFooter {
+    /// As it stands in the file.
+    ///
+    /// The creator is Windows' own, since QEMU 7 cuts a disk of any other to its geometry; the geometry is rounded down, since Xen's
+    /// checker refuses one that spans more than the disk. So one file serves Hyper-V, Azure and Xen.
+    pub fn to_bytes(&self) -> [u8; LEN] {
+        let mut raw = [0; LEN];
+        raw[..8].copy_from_slice(&COOKIE);
+        BigEndian::write_u32(&mut raw[at::FEATURES..], FEATURES);
+        BigEndian::write_u32(&mut raw[at::VERSION..], VERSION);
+        BigEndian::write_u64(&mut raw[at::DATA_OFFSET..], self.data_offset);
+        BigEndian::write_u32(&mut raw[at::TIME_STAMP..], self.time_stamp);
+        raw[at::CREATOR_APPLICATION..at::CREATOR_VERSION].copy_from_slice(b"win ");
+        BigEndian::write_u32(&mut raw[at::CREATOR_VERSION..], 0x000A_0000);
+        raw[at::CREATOR_OS..at::ORIGINAL_SIZE].copy_from_slice(b"Wi2k");
+        BigEndian::write_u64(&mut raw[at::ORIGINAL_SIZE..], self.size);
+        BigEndian::write_u64(&mut raw[at::CURRENT_SIZE..], self.size);
+        let Geometry { cylinders, heads, sectors } = geometry::of(self.size);
+        BigEndian::write_u32(&mut raw[at::GEOMETRY..], cylinders << 16 | heads << 8 | sectors);
+        let disk_type = match self.disk_type {
+            DiskType::Fixed => 2,
+            DiskType::Dynamic => 3,
+            DiskType::Differencing => 4,
+        };
+        BigEndian::write_u32(&mut raw[at::DISK_TYPE..], disk_type);
+        raw[at::UNIQUE_ID..at::SAVED_STATE].copy_from_slice(self.unique_id.as_bytes());
+        let sum = checksum(&raw, at::CHECKSUM);
+        BigEndian::write_u32(&mut raw[at::CHECKSUM..], sum);
+        raw
     }
 }
 

@@ -5,7 +5,7 @@
 //! | offset | bytes | field               | reading                                                   |
 //! |-------:|------:|---------------------|-----------------------------------------------------------|
 //! |      0 |     8 | cookie              | must be `cxsparse`                                        |
-//! |      8 |     8 | data offset         | not looked at                                             |
+//! |      8 |     8 | data offset         | not looked at; all ones are written                       |
 //! |     16 |     8 | table offset        | byte of the block allocation table                        |
 //! |     24 |     4 | header version      | major must be 1                                           |
 //! |     28 |     4 | max table entries   | at least the blocks of the disk; more are ignored         |
@@ -25,17 +25,20 @@ use super::footer::checksum;
 use super::locator::{self, Locator};
 use crate::fault::{Fault, Kind};
 use crate::image::SECTOR;
-use crate::io::InputFile;
+use crate::io::{InputFile, in_memory};
 
 /// Length of the header in bytes.
 pub const LEN: usize = 1024;
 /// The first eight bytes.
 pub const COOKIE: [u8; 8] = *b"cxsparse";
+/// Major version 1.
+const VERSION: u32 = 0x0001_0000;
 /// The largest block that is read, in bytes.
 const MAX_BLOCK: u32 = 1 << 31;
 
 /// Field offsets, in the order of the table above.
 pub mod at {
+    pub const DATA_OFFSET: usize = 8;
     pub const TABLE_OFFSET: usize = 16;
     pub const VERSION: usize = 24;
     pub const MAX_TABLE_ENTRIES: usize = 28;
@@ -127,6 +130,80 @@ pub fn read(file: &InputFile, at: u64, data_end: u64) -> Result<DynamicHeader, F
     }
     file.read_exact(at, &mut raw)?;
     DynamicHeader::parse(&raw, file.name(), at)
+}
+
+/// What a child records of its parent; all empty in a dynamic disk.
+#[derive(Default, Clone)]
+pub struct NewParent {
+    /// The parent's unique id.
+    pub unique_id: Uuid,
+    /// When it was last written to, in seconds since 2000-01-01 UTC.
+    pub time_stamp: u32,
+    /// Its file name.
+    pub name: String,
+    /// Code and text of each locator.
+    pub locators: Vec<([u8; 4], Vec<u8>)>,
+}
+
+/// A header to be written.
+pub struct NewHeader {
+    /// Byte offset of the block allocation table.
+    pub table_offset: u64,
+    /// Entries of the table: exactly the blocks of the disk, since Azure and 7-Zip refuse any other number.
+    pub max_table_entries: u32,
+    /// Bytes of guest data in a block.
+    pub block_size: u32,
+    /// The parent.
+    pub parent: NewParent,
+    /// Byte at which the locators' texts stand, one behind the other, each padded to a sector.
+    pub locators_at: u64,
+}
+
+impl NewHeader {
+    /// Byte and text of each locator, padded.
+    pub fn locator_texts(&self) -> Vec<(u64, Vec<u8>)> {
+        let mut at = self.locators_at;
+        let padded = self.parent.locators.iter().map(|(_, text)| {
+            let mut text = text.clone();
+            text.resize(text.len().next_multiple_of(in_memory(SECTOR)), 0);
+            let place = at;
+            at += text.len() as u64;
+            (place, text)
+        });
+        padded.collect()
+    }
+
+    /// Bytes that the locators' texts take up.
+    pub fn locators_len(&self) -> u64 {
+        self.locator_texts().iter().map(|(_, text)| text.len() as u64).sum()
+    }
+
+    /// As it stands in the file.
+    pub fn to_bytes(&self) -> [u8; LEN] {
+        let mut raw = [0; LEN];
+        raw[..8].copy_from_slice(&COOKIE);
+        BigEndian::write_u64(&mut raw[at::DATA_OFFSET..], u64::MAX);
+        BigEndian::write_u64(&mut raw[at::TABLE_OFFSET..], self.table_offset);
+        BigEndian::write_u32(&mut raw[at::VERSION..], VERSION);
+        BigEndian::write_u32(&mut raw[at::MAX_TABLE_ENTRIES..], self.max_table_entries);
+        BigEndian::write_u32(&mut raw[at::BLOCK_SIZE..], self.block_size);
+        raw[at::PARENT_ID..at::PARENT_TIME].copy_from_slice(self.parent.unique_id.as_bytes());
+        BigEndian::write_u32(&mut raw[at::PARENT_TIME..], self.parent.time_stamp);
+        // A name that is longer is cut at its end: the locators have it whole.
+        let units = self.parent.name.encode_utf16();
+        for (place, unit) in raw[at::PARENT_NAME..at::LOCATORS].chunks_exact_mut(2).zip(units) {
+            BigEndian::write_u16(place, unit);
+        }
+        let entries = raw[at::LOCATORS..at::LOCATORS_END].as_chunks_mut::<{ locator::LEN }>().0;
+        for ((entry, (code, text)), (place, padded)) in
+            entries.iter_mut().zip(&self.parent.locators).zip(self.locator_texts())
+        {
+            *entry = locator::to_bytes(*code, text.len(), padded.len(), place);
+        }
+        let sum = checksum(&raw, at::CHECKSUM);
+        BigEndian::write_u32(&mut raw[at::CHECKSUM..], sum);
+        raw
+    }
 }
 
 /// Bytes that the bitmap of a block of `block_size` bytes takes up in the file: a bit a sector, padded to a sector.

@@ -27,7 +27,7 @@ use crate::io::{InputFile, in_memory};
 /// Length of an entry in bytes.
 pub const LEN: usize = 24;
 /// The longest text that is read, in bytes: 32,767 UTF-16 units are the longest path of Windows.
-const MAX_TEXT: u64 = 65_536;
+pub const MAX_TEXT: u64 = 65_536;
 
 /// Field offsets, in the order of the table above.
 pub mod at {
@@ -120,6 +120,29 @@ impl Locator {
     }
 }
 
+/// An entry for a text of `len` bytes that has `space` bytes at byte `at`. Bytes, not sectors: so wrote Virtual PC, Hyper-V, VirtualBox
+/// and tapdisk, whatever the specification says.
+pub fn to_bytes(code: [u8; 4], len: usize, space: usize, at: u64) -> [u8; LEN] {
+    let mut raw = [0; LEN];
+    let field = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    raw[at::CODE..at::DATA_SPACE].copy_from_slice(&code);
+    BigEndian::write_u32(&mut raw[at::DATA_SPACE..], field(space));
+    BigEndian::write_u32(&mut raw[at::DATA_LENGTH..], field(len));
+    BigEndian::write_u64(&mut raw[at::DATA_OFFSET..], at);
+    raw
+}
+
+/// A text as Windows keeps it.
+pub fn utf16(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+/// A relative path as Windows needs it: with backslashes, beginning with a dot.
+pub fn windows_relative(path: &str) -> String {
+    let path = path.replace('/', "\\");
+    if path.starts_with("..\\") { path } else { format!(".\\{path}") }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -136,10 +159,6 @@ mod tests {
         gate.lay_over("child.vhd", [vec![0; 512], text.to_vec()].concat());
         let file = gate.typed(Path::new("child.vhd")).unwrap();
         Locator::parse(&raw, 1088).unwrap().name(&file)
-    }
-
-    fn utf16(text: &str) -> Vec<u8> {
-        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
     }
 
     #[test]

@@ -16,7 +16,10 @@
 
 mod bat;
 mod blocks;
+mod dynamic;
+mod fixed;
 mod footer;
+mod geometry;
 mod header;
 mod locate;
 mod locator;
@@ -24,15 +27,49 @@ mod parent;
 mod reader;
 mod tapdisk;
 
-use super::Format;
+use std::path::Path;
+
+use super::{Format, Records, Subformat, Takes};
+use crate::fault::{Fault, Kind};
+use crate::image::{Facts, LOGICAL_SECTOR};
 
 /// The entry in `FORMATS`.
 pub const FORMAT: Format = Format {
     name: "vhd",
     title: "VHD",
-    output_endings: &[],
+    output_endings: &["vhd"],
     recognise: |probe| reader::recognise(probe.file),
     stray: None,
     open: Some(reader::open),
-    subformats: &[],
+    records: &[Records::Uuid],
+    subformats: &[
+        Subformat { name: "dynamic", short: "dynamic", takes: &[Takes::Contiguous], writer: dynamic::dynamic },
+        Subformat { name: "fixed", short: "fixed", takes: &[Takes::Preallocate], writer: fixed::writer },
+        Subformat {
+            name: "differencing",
+            short: "differencing",
+            takes: &[Takes::Base, Takes::Contiguous],
+            writer: dynamic::differencing,
+        },
+    ],
 };
+
+/// The largest disk, in bytes: 2040 GiB. Entries of the block allocation table are 32-bit sectors, and Windows takes no larger fixed one.
+const MAX_SIZE: u64 = 2040 << 30;
+
+/// R20: sizes beyond the format's, and sectors that it cannot record.
+fn refuse_what_cannot_be_held(facts: &Facts, output: &Path) -> Result<(), Fault> {
+    if facts.logical_sector_size != LOGICAL_SECTOR {
+        return Err(Fault::new(Kind::OverLimit, output, "a VHD's sectors are 512 bytes")
+            .found(format!("a disk of {}-byte sectors", facts.logical_sector_size))
+            .advice("a guest would see an empty disk; a raw output keeps the bytes"));
+    }
+    match facts.virtual_size > MAX_SIZE {
+        true => Err(Fault::new(Kind::OverLimit, output, "a VHD holds 2040 GiB at most")
+            .found(format!("{} bytes", facts.virtual_size))
+            .advice(
+                "VHDX holds it, which this version does not write; -O vmdk -s monolithicFlat and raw disks do too",
+            )),
+        false => Ok(()),
+    }
+}

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 
+use super::parse::NO_PARENT;
 use crate::fault::{Fault, Kind};
 use crate::format::Wish;
 use crate::image::{Adapter, Facts};
@@ -24,6 +25,8 @@ pub struct Descriptor<'a> {
     pub adapter: Adapter,
     /// Why that one.
     why: String,
+    /// Content id and path of the parent, in a delta.
+    pub parent: Option<(u32, String)>,
     /// Where identifiers are taken from.
     pub wish: &'a Wish,
 }
@@ -44,7 +47,7 @@ impl<'a> Descriptor<'a> {
             (_, _, Some(adapter)) => (adapter, format!("machines with a {} boot from it", facts.title)),
             _ => (Adapter::LsiLogic, "the usual one".to_string()),
         };
-        Descriptor { create_type, capacity, extent, adapter, why, wish }
+        Descriptor { create_type, capacity, extent, adapter, why, parent: None, wish }
     }
 
     /// What was decided where the user left it open.
@@ -65,8 +68,11 @@ impl<'a> Descriptor<'a> {
         line(format_args!("version=1"));
         line(format_args!("encoding=\"UTF-8\""));
         line(format_args!("CID={:08x}", ids.cid));
-        line(format_args!("parentCID=ffffffff"));
+        line(format_args!("parentCID={:08x}", self.parent.as_ref().map_or(NO_PARENT, |(cid, _)| *cid)));
         line(format_args!("createType=\"{}\"", self.create_type));
+        if let Some((_, hint)) = &self.parent {
+            line(format_args!("parentFileNameHint=\"{hint}\""));
+        }
         line(format_args!(""));
         line(format_args!("# Extent description"));
         line(format_args!("{}", self.extent));
@@ -116,6 +122,37 @@ fn geometry(adapter: Adapter, capacity: u64) -> (u64, u64, u64) {
 fn holdable(name: &OsStr) -> Option<&str> {
     name.to_str().filter(|name| !name.chars().any(|c| c == '"' || c.is_control()))
 }
+
+/// What a delta on top of the wish's base records of it.
+pub fn parent(wish: &Wish, facts: &Facts) -> Result<Option<(u32, String)>, Fault> {
+    if wish.base.is_none() {
+        return Ok(None);
+    }
+    let base = wish.base_of(&super::FORMAT, facts)?;
+    // On a datastore only the host makes snapshots; on a stream nobody can.
+    if !HOSTED.contains(&base.facts.subformat) {
+        return Err(base
+            .refused("--base: a delta can lie on hosted kinds only")
+            .found(base.facts.subformat)
+            .expected(format!("one of {}", HOSTED.join(", "))));
+    }
+    let cid = base.facts.cid.ok_or_else(|| base.refused("--base: a VMDK without a content id cannot have children"))?;
+    let hint = base.relative_text()?;
+    match hint.chars().any(|c| c == '"' || c.is_control()) {
+        true => Err(base.refused("--base: a descriptor cannot hold this name").found(hint)),
+        false => Ok(Some((cid, hint))),
+    }
+}
+
+/// The kinds that VMware's hosted products keep disks in.
+const HOSTED: [&str; 6] = [
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "2GbMaxExtentSparse",
+    "2GbMaxExtentFlat",
+];
 
 /// The name for a kind of one file. Readers take the file itself whatever the name says, so a substitute serves.
 pub fn own_name(wish: &Wish) -> String {

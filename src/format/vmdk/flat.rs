@@ -30,7 +30,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
         place_unit: TEST_UNIT,
         test_unit: TEST_UNIT,
         order: Order::Free,
-        holes: true,
+        holes: !wish.preallocate,
         decisions: descriptor.decisions(),
     };
     Ok(Box::new(Flat { plan, descriptor: descriptor.text() }))

@@ -33,7 +33,7 @@ mod sesparse;
 mod sparse;
 mod stream;
 
-use super::{Format, Probe, Subformat};
+use super::{Format, Probe, Records, Subformat, Takes};
 use crate::fault::{Fault, Kind};
 use crate::image::{Facts, LOGICAL_SECTOR, SECTOR};
 
@@ -45,9 +45,10 @@ pub const FORMAT: Format = Format {
     recognise: |probe| Ok(recognise(probe)),
     stray: Some(beside::stray),
     open: Some(reader::open),
+    records: &[Records::Adapter, Records::Uuid, Records::Cid],
     subformats: &[
-        Subformat { name: "monolithicSparse", short: "sparse", writer: sparse::writer },
-        Subformat { name: "monolithicFlat", short: "flat", writer: flat::writer },
+        Subformat { name: "monolithicSparse", short: "sparse", takes: &[Takes::Base], writer: sparse::writer },
+        Subformat { name: "monolithicFlat", short: "flat", takes: &[Takes::Preallocate], writer: flat::writer },
     ],
 };
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::descriptor::{Descriptor, own_name};
+use super::descriptor::{Descriptor, own_name, parent};
 use super::header;
 use super::layout::{
     DESCRIPTOR_OFFSET, DESCRIPTOR_SECTORS, GRAIN, GRAIN_SECTORS, GT_COVERS, GT_SECTORS, GTES_PER_GT, Layout,
@@ -27,7 +27,10 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
             .advice("-s monolithicFlat holds it"));
     }
     let extent = format!("RW {capacity} SPARSE \"{}\"", own_name(wish));
-    let descriptor = Descriptor::hosted("monolithicSparse", capacity, extent, facts, wish);
+    let parent = parent(wish, facts)?;
+    let delta = parent.is_some();
+    let mut descriptor = Descriptor::hosted("monolithicSparse", capacity, extent, facts, wish);
+    descriptor.parent = parent;
     let decisions = descriptor.decisions();
     let mut descriptor = descriptor.text().into_bytes();
     if descriptor.len() as u64 > DESCRIPTOR_SECTORS * SECTOR {
@@ -43,12 +46,13 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
         holes: true,
         decisions,
     };
-    Ok(Box::new(Sparse { plan, layout: Layout::new(capacity), descriptor, output: wish.output.clone() }))
+    Ok(Box::new(Sparse { plan, layout: Layout::new(capacity), delta, descriptor, output: wish.output.clone() }))
 }
 
 struct Sparse {
     plan: Plan,
     layout: Layout,
+    delta: bool,
     descriptor: Vec<u8>,
     output: PathBuf,
 }
@@ -61,6 +65,7 @@ impl Writer for Sparse {
     fn placer(&self) -> Box<dyn Placer> {
         Box::new(Grains {
             layout: self.layout.clone(),
+            delta: self.delta,
             descriptor: self.descriptor.clone(),
             output: self.output.clone(),
             next_sector: self.layout.overhead,
@@ -78,6 +83,8 @@ impl Writer for Sparse {
 /// Gives each grain the next place; keeps one table.
 struct Grains {
     layout: Layout,
+    /// Zeroes are stored where the base has something else; an entry of 1 for them would be of version 2, which VirtualBox refuses.
+    delta: bool,
     descriptor: Vec<u8>,
     output: PathBuf,
     /// Sector of the next grain.
@@ -113,7 +120,8 @@ impl Grains {
         self.used = false;
     }
 
-    fn place_grain(&mut self, grain: u64, out: &mut Writes) -> Result<(), Fault> {
+    /// Gives the grain the next place; the byte of it.
+    fn place_grain(&mut self, grain: u64, out: &mut Writes) -> Result<u64, Fault> {
         let sector = match u32::try_from(self.next_sector) {
             Ok(sector) if self.next_sector + GRAIN_SECTORS < MAX_SECTORS => sector,
             _ => {
@@ -129,9 +137,8 @@ impl Grains {
         self.turn_to(table, out);
         *self.table.get_mut(in_memory(entry)).ok_or_else(|| Fault::bug("a grain behind its table"))? = sector;
         self.used = true;
-        out.guest(FILE, self.next_sector * SECTOR, grain * GRAIN..(grain + 1) * GRAIN);
         self.next_sector += GRAIN_SECTORS;
-        Ok(())
+        Ok(u64::from(sector) * SECTOR)
     }
 
     /// The directories follow from the layout: every table is in its place.
@@ -155,9 +162,17 @@ impl Placer for Grains {
         if let Seen::Units { verdicts, .. } = seen {
             for (grain, verdict) in (guest.start / GRAIN..).zip(verdicts) {
                 match verdict {
-                    Verdict::Data => self.place_grain(grain, out)?,
+                    Verdict::Data => {
+                        let at = self.place_grain(grain, out)?;
+                        out.guest(FILE, at, grain * GRAIN..(grain + 1) * GRAIN);
+                    }
+                    Verdict::Zero if self.delta => {
+                        let at = self.place_grain(grain, out)?;
+                        out.zero(FILE, at, GRAIN);
+                    }
                     // A base disk: an entry of 0 reads as zero.
                     Verdict::Zero => {}
+                    Verdict::Same if self.delta => {}
                     Verdict::Same => return Err(Fault::bug("a disk without a base is the same as its base")),
                 }
             }

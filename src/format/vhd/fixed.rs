@@ -1,0 +1,77 @@
+//! Writes fixed VHDs: the guest's bytes in a row, and the footer.
+
+use std::ops::Range;
+
+use super::footer::{self, DiskType, NewFooter};
+use crate::fault::Fault;
+use crate::format::Wish;
+use crate::format::flat::{FlatPlacer, TEST_UNIT};
+use crate::image::{Encoder, Facts, Order, Placer, Plan, PlannedFile, Seen, Writer, Writes};
+
+/// The one file.
+const FILE: usize = 0;
+
+/// A writer for a disk of these facts.
+pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
+    super::refuse_what_cannot_be_held(facts, &wish.output)?;
+    let footer = NewFooter {
+        data_offset: u64::MAX,
+        time_stamp: footer::time_stamp(wish.time),
+        size: facts.virtual_size,
+        disk_type: DiskType::Fixed,
+        unique_id: wish.identifiers.uuid,
+    };
+    Ok(Box::new(Fixed {
+        plan: Plan {
+            files: vec![PlannedFile { suffix: None, len: Some(facts.virtual_size + footer::LEN as u64) }],
+            virtual_size: facts.virtual_size,
+            place_unit: TEST_UNIT,
+            test_unit: TEST_UNIT,
+            order: Order::Free,
+            holes: !wish.preallocate,
+            decisions: Vec::new(),
+        },
+        footer: footer.to_bytes(),
+    }))
+}
+
+struct Fixed {
+    plan: Plan,
+    footer: [u8; footer::LEN],
+}
+
+impl Writer for Fixed {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn placer(&self) -> Box<dyn Placer> {
+        let data = FlatPlacer { file: FILE, virtual_size: self.plan.virtual_size };
+        Box::new(WithFooter { data, footer: self.footer })
+    }
+
+    fn encoder(&self) -> Option<Box<dyn Encoder>> {
+        None
+    }
+}
+
+struct WithFooter {
+    data: FlatPlacer,
+    footer: [u8; footer::LEN],
+}
+
+impl Placer for WithFooter {
+    fn begin(&mut self, out: &mut Writes) -> Result<(), Fault> {
+        self.data.begin(out)
+    }
+
+    fn place(&mut self, guest: Range<u64>, seen: Seen<'_>, out: &mut Writes) -> Result<(), Fault> {
+        self.data.place(guest, seen, out)
+    }
+
+    fn finish(&mut self, out: &mut Writes) -> Result<(), Fault> {
+        self.data.finish(out)?;
+        out.seal(FILE, self.data.virtual_size, self.footer.to_vec());
+        Ok(())
+    }
+}
