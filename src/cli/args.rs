@@ -184,7 +184,7 @@ impl SourceArgs {
             ignore_log: self.ignore_log,
             parents: self.parent.clone(),
             allow_outside: self.allow_outside,
-            list_missing: false,
+            ..OpenOptions::default()
         }
     }
 }

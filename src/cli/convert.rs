@@ -215,7 +215,7 @@ struct Under {
 impl Under {
     fn open(name: &Path, options: &OpenOptions, target: &Target) -> Result<Under, Fault> {
         // What the input is, and whose child, says nothing about the base.
-        let options = OpenOptions { format: None, parents: Vec::new(), ..options.clone() };
+        let options = OpenOptions { format: None, parents: Vec::new(), is_base: true, ..options.clone() };
         let disk = format::open(&mut Gate::new(), name, &options)?;
         let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| Fault::io(path, "cannot look at", error));
         let (absolute, folder) = (real(name)?, real(target.folder())?);

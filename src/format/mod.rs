@@ -205,6 +205,8 @@ pub struct OpenOptions {
     /// For a look at an image: extents and parents that are not there, or lead outside, are listed in its facts, and what they hold
     /// is lost.
     pub list_missing: bool,
+    /// Opened as the base of a delta: what else lies on top of it is no concern.
+    pub is_base: bool,
 }
 
 impl OpenOptions {

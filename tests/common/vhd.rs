@@ -242,7 +242,7 @@ fn geometry(size: u64) -> u64 {
         }
         (cylinder_heads, heads, sectors) = (ch, h, s);
     }
-    cylinder_heads / heads << 16 | heads << 8 | sectors
+    ((cylinder_heads / heads) << 16) | (heads << 8) | sectors
 }
 
 /// Reads a VHD by the rules of Xen's checker (`vhd-util check`, libvhd), of 7-Zip, Azure and xen-orchestra; panics at the first that is
@@ -261,7 +261,7 @@ pub fn strict(file: &[u8], parent: Option<&[u8]>) -> Strict {
     assert_eq!(&footer[36..40], b"Wi2k");
     let size = be(footer, 48, 8);
     assert_eq!(be(footer, 40, 8), size, "original size");
-    assert!(size > 0 && size % 512 == 0 && size <= 2040 << 30);
+    assert!(size > 0 && size.is_multiple_of(512) && size <= 2040 << 30);
     assert_eq!(be(footer, 56, 4), geometry(size), "geometry");
     let disk_type = be(footer, 60, 4) as u32;
     let unique_id: [u8; 16] = footer[68..84].try_into().unwrap();

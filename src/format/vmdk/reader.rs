@@ -24,7 +24,7 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
             return Err(Fault::new(Kind::OverLimit, image.file.name(), "too many extents in a chain of VMDKs")
                 .expected(format!("at most {}", 2 * MAX_EXTENTS)));
         }
-        if links.depth() == 0 {
+        if links.depth() == 0 && !opening.options.is_base {
             warn_of_newer(&image.file, &image.descriptor, &opening.ledger);
         }
         let parent = parent::of(&image, opening, links.depth());
