@@ -40,7 +40,7 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd", "o.vhd", "--size", "512"], "never shrunk"),
         (vec!["in.vhd", "o.vhd", "--size", "99999999T"], "larger than a disk"),
         (vec!["in.vhd", "o.vhd", "--align", "0"], "--align"),
-        (vec!["in.vhd", "o.vmdk", "-f", "vdi"], "known here: vhd, vmdk, raw"),
+        (vec!["in.vhd", "o.vmdk", "-f", "vdi"], "known here: vhd, vmdk, iso, raw"),
         (vec!["in.vhd", "o.vmdk", "-s", "streamOptimized"], "monolithicSparse, monolithicFlat"),
         (vec!["in.vhd", "o.vmdk", "--adapter", "sata"], "pvscsi"),
         (vec!["in.vhd", "o.vmdk", "--uuid", "xyz"], "--uuid"),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fixture, names, run, scratch, sha256, vmdk};
+use common::{fixture, names, run, scratch, sha256, vhd, vmdk};
 
 struct Row {
     file: String,
@@ -11,11 +11,13 @@ struct Row {
     guest: Option<(u64, String)>,
 }
 
+const FOLDERS: [&str; 3] = ["iso", "vhd", "vmdk"];
+
 fn rows() -> Vec<Row> {
     let readme = std::fs::read_to_string(fixture("README.md")).unwrap();
     let cells = readme
         .lines()
-        .filter(|l| l.starts_with("| vhd/") || l.starts_with("| vmdk/"))
+        .filter(|l| FOLDERS.iter().any(|folder| l.starts_with(&format!("| {folder}/"))))
         .map(|l| l.split('|').map(str::trim).collect::<Vec<_>>());
     cells
         .map(|c| Row {
@@ -31,7 +33,7 @@ fn every_fixture_is_in_the_table_and_is_the_very_file_that_it_names() {
     let mut listed: Vec<_> = rows().iter().map(|r| r.file.clone()).collect();
     listed.sort();
     let there: Vec<_> =
-        ["vhd", "vmdk"].iter().flat_map(|f| names(&fixture(f)).into_iter().map(move |n| format!("{f}/{n}"))).collect();
+        FOLDERS.iter().flat_map(|f| names(&fixture(f)).into_iter().map(move |n| format!("{f}/{n}"))).collect();
     assert_eq!(listed, there);
     for row in rows() {
         assert_eq!(sha256(&std::fs::read(fixture(&row.file)).unwrap()), row.digest, "{}", row.file);
@@ -54,9 +56,15 @@ fn every_fixture_comes_out_whole_in_every_kind() {
             run(folder.path(), [source.as_os_str(), file.as_ref(), "-s".as_ref(), subformat.as_ref()]).succeeds();
             let disk = vmdk::read(&folder.path().join(file));
             check(&disk.guest, subformat);
-            assert_eq!(disk.keys["ddb.adapterType"], "ide", "as VHDs boot, and as these VMDKs record");
+            if !row.file.starts_with("iso/") {
+                assert_eq!(disk.keys["ddb.adapterType"], "ide", "as VHDs boot, and as these VMDKs record");
+            }
         }
-        assert_eq!(names(folder.path()), ["a.raw", "f-flat.vmdk", "f.vmdk", "s.vmdk"]);
+        for (subformat, file) in [("dynamic", "d.vhd"), ("fixed", "x.vhd")] {
+            run(folder.path(), [source.as_os_str(), file.as_ref(), "-s".as_ref(), subformat.as_ref()]).succeeds();
+            check(&vhd::strict(&std::fs::read(folder.path().join(file)).unwrap(), None).guest, subformat);
+        }
+        assert_eq!(names(folder.path()), ["a.raw", "d.vhd", "f-flat.vmdk", "f.vmdk", "s.vmdk", "x.vhd"]);
         assert_eq!(sha256(&std::fs::read(&source).unwrap()), row.digest, "R1: the source is as it was");
         assert_eq!(std::fs::metadata(&source).unwrap().modified().unwrap(), before);
     }

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::iso::iso;
 use common::process::{end, stopped_in_the_middle};
 use common::vhd::{Vhd, locator};
 use common::{Ran, names, pattern, run, scratch, vdconv, vmdk};
@@ -36,7 +37,9 @@ use Cell::{Held, Missing, Not};
 
 /// A format as the cases see it.
 struct Subject {
-    /// Images of 40 sectors that carry their numbers: file name and content.
+    /// What the inputs hold.
+    guest: Vec<u8>,
+    /// Images of it: file name and content.
     inputs: Vec<(&'static str, Vec<u8>)>,
     /// An image of 96 MiB: what takes a moment.
     large: Option<(&'static str, Vec<u8>)>,
@@ -56,6 +59,7 @@ fn subject(format: &str) -> Subject {
     };
     match format {
         "vhd" => Subject {
+            guest: guest(),
             inputs: vec![
                 ("dynamic.vhd", Vhd::dynamic_of(&guest(), 8192).build()),
                 ("fixed.vhd", Vhd::fixed_of(&guest()).build()),
@@ -68,6 +72,7 @@ fn subject(format: &str) -> Subject {
             ],
         },
         "vmdk" => Subject {
+            guest: guest(),
             inputs: vec![("sparse.vmdk", vmdk::Sparse::of(&guest()).build())],
             large: Some(("large.vmdk", vmdk::Sparse::of(&large()).build())),
             outputs: vec![
@@ -75,7 +80,14 @@ fn subject(format: &str) -> Subject {
                 ("o.vmdk", vec!["-s", "monolithicFlat"], vec!["o-flat.vmdk", "o.vmdk"]),
             ],
         },
+        "iso" => Subject {
+            guest: iso(30),
+            inputs: vec![("disc.iso", iso(30)), ("disc.img", iso(30))],
+            large: Some(("large.iso", iso(96 << 9))),
+            outputs: vec![],
+        },
         "raw" => Subject {
+            guest: guest(),
             inputs: vec![("disk.raw", guest()), ("disk.iso", guest())],
             large: Some(("large.img", large())),
             outputs: vec![("o.raw", vec![], vec!["o.raw"]), ("o.img", vec![], vec!["o.img"])],
@@ -159,7 +171,7 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
         (1, _) => subject.each_input(|folder, name, image| {
             let time = || fs::metadata(folder.join(name)).unwrap().modified().unwrap();
             let before = time();
-            run(folder, [name, "o.vmdk"]).succeeds();
+            run(folder, [name, "o.raw"]).succeeds();
             run(folder, ["info", name]).succeeds();
             assert!(fs::read(folder.join(name)).unwrap() == image && time() == before);
         }),
@@ -262,6 +274,27 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             Held
         }
         (5..=8 | 10, "raw") => no_structure,
+        (5 | 6 | 8, "iso") => Not("the bytes go over as they are; no structure is followed for them"),
+        (7 | 10, "iso") => {
+            let folder = scratch();
+            let image = iso(400);
+            let refused = |image: &[u8]| {
+                fs::write(folder.path().join("a.iso"), image).unwrap();
+                run(folder.path(), ["a.iso", "o.raw"]).fails(1, &["a.iso: at byte ", "truncated"]);
+                assert_eq!(names(folder.path()), ["a.iso"]);
+            };
+            match rule {
+                7 => [33_792, 40_960, 400 * 2048 - 151 * 2048].iter().for_each(|cut| refused(&image[..*cut])),
+                _ => {
+                    let mut hostile = image.clone();
+                    hostile[32_768 + 80..][..4].fill(0xFF);
+                    refused(&hostile);
+                    hostile[32_768 + 128..][..2].fill(0xFF);
+                    refused(&hostile);
+                }
+            }
+            Held
+        }
         (5 | 7 | 8 | 10, "vmdk") => {
             let image = vmdk::Sparse::of(&pattern(300, |_| false));
             let (a, b) = (image.entry_at(image.rgd(), 1), image.entry_at(image.gd(), 1));
@@ -378,6 +411,15 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             fs::write(folder.path().join("a.vhd"), vhd.build()).unwrap();
             let ran = run(folder.path(), ["info", "a.vhd"]).succeeds();
             assert!(!ran.out.contains('\x1b') && ran.out.contains("[2J"), "{}", ran.out);
+            Held
+        }
+        (13, "iso") => {
+            let folder = scratch();
+            let mut image = iso(30);
+            image[32_768 + 40..][..8].copy_from_slice(b"a\x1b[31m\x07b");
+            fs::write(folder.path().join("a.iso"), image).unwrap();
+            let ran = run(folder.path(), ["info", "a.iso"]).succeeds();
+            assert!(!ran.out.contains(['\x1b', '\x07']) && ran.out.contains("[31m"), "{}", ran.out);
             Held
         }
         (13, "raw") => Not("holds no text"),
@@ -516,7 +558,7 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             let input = subject.each_input(|folder, name, _| {
                 for script in scripts {
                     assert_eq!(sh(folder, script, &[name, "o.raw", "--force"]).status, Some(0));
-                    assert!(written(folder, "o.raw") == guest());
+                    assert!(written(folder, "o.raw") == subject.guest);
                 }
             });
             if matches!(input, Held) { input } else { output }
@@ -536,7 +578,7 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
                     let odd = format!("{stem}{name}");
                     fs::copy(folder.join(name), folder.join(&odd)).unwrap();
                     run(folder, ["--force", "--", &odd, "o.raw"]).succeeds();
-                    assert!(written(folder, "o.raw") == guest());
+                    assert!(written(folder, "o.raw") == subject.guest);
                 }
             });
             if matches!(input, Held) { input } else { output }

@@ -48,6 +48,10 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let ledgers: Vec<_> = [Some(&disk), base].into_iter().flatten().map(|disk| &disk.ledger).collect();
     let mut warnings: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
     warnings.extend(under.as_ref().and_then(Under::outside));
+    // A raw disk may become anything again; the others are for machines.
+    if let Some(why) = disk.facts.unfit_for_machines.filter(|_| !kind.subformat.name.is_empty()) {
+        warnings.push(Fault::new(Kind::Unsupported, &args.input, why));
+    }
     warnings.extend(space(&disk, &target, writer.plan())?);
     let warn = |warnings: &[Fault]| {
         if !args.quiet {

@@ -3,6 +3,7 @@
 mod chain;
 mod flat;
 mod foreign;
+pub mod iso;
 mod linear;
 pub mod raw;
 pub mod vhd;
@@ -17,7 +18,7 @@ use crate::image::{Adapter, Disk, Facts, Identifiers, Ledger, Writer};
 use crate::io::{Gate, InputFile};
 
 /// Every format. A format's content is looked for in this order; raw, which has none of its own, is the last.
-pub const FORMATS: &[Format] = &[vhd::FORMAT, vmdk::FORMAT, raw::FORMAT];
+pub const FORMATS: &[Format] = &[vhd::FORMAT, vmdk::FORMAT, iso::FORMAT, raw::FORMAT];
 
 /// Raw disks have no content of their own to be recognised by.
 const RAW: &Format = &raw::FORMAT;

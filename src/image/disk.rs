@@ -69,6 +69,8 @@ pub struct Facts {
     pub created: Option<SystemTime>,
     /// The unit of allocation in bytes, where there is one.
     pub block_size: Option<u64>,
+    /// Why no machine will boot it as a hard disk, where that is known.
+    pub unfit_for_machines: Option<&'static str>,
     /// Whatever else is recorded and worth telling, by the format's own names.
     pub recorded: Vec<(&'static str, String)>,
     /// The extents, the first thousands of them.
@@ -96,6 +98,7 @@ impl Facts {
             creator: None,
             created: None,
             block_size: None,
+            unfit_for_machines: None,
             recorded: Vec::new(),
             extents: Vec::new(),
             extent_count: 0,

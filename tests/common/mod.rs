@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test program uses a part of it
 
 pub mod expect;
+pub mod iso;
 pub mod judge;
 pub mod packed;
 #[cfg(unix)]

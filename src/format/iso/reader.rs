@@ -1,0 +1,81 @@
+//! Opens an ISO image.
+
+use std::sync::Arc;
+
+use super::volume::{self, Volume};
+use super::{gpt, udf};
+use crate::fault::{Fault, Kind};
+use crate::format::Opening;
+use crate::format::linear::{Linear, Rest};
+use crate::image::{Disk, Facts, SECTOR};
+use crate::io::InputFile;
+
+/// The system area and the first descriptor.
+const HEAD: usize = 34_816;
+/// How much may be missing that is padding only: 150 optical sectors, which burning programs append and drives do not always read back.
+const PADDING: u64 = 150 * volume::SECTOR;
+
+/// Opens `file` as the disk that its bytes are; refused where it is shorter than its volume.
+pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fault> {
+    let mut head = vec![0; HEAD];
+    let got = file.read_up_to(0, &mut head)?;
+    head.truncate(got);
+    if !volume::is_one(&head) {
+        return Err(Fault::new(Kind::NotThisFormat, file.name(), "no ISO 9660 or UDF volume descriptor")
+            .at(volume::SYSTEM_AREA)
+            .advice("if it is a raw disk: -f raw"));
+    }
+    let volume = volume::read(&file)?;
+    let udf_end = match &volume.udf {
+        Some(_) => udf::end(&file)?,
+        None => None,
+    };
+    hold_against_length(opening, &file, [volume.size, udf_end, gpt::end(&head)])?;
+
+    let size = file.len().checked_next_multiple_of(SECTOR).filter(|size| i64::try_from(*size).is_ok());
+    let size = size.ok_or_else(|| {
+        Fault::new(Kind::OverLimit, file.name(), "the file is larger than a disk can be").found(file.len())
+    })?;
+    let hybrid = gpt::is_hybrid(&head);
+    let facts = Facts {
+        recorded: recorded(&volume, hybrid),
+        unfit_for_machines: (!hybrid).then_some(
+            "an optical disc without a partition table: machines do not boot it as a hard disk; attach the ISO as a CD",
+        ),
+        ..Facts::new(super::FORMAT.name, super::FORMAT.title, size)
+    };
+    let layer = Linear::new(Arc::clone(&file), file.len(), size, Rest::Zero);
+    Disk::single(Arc::new(layer), facts, vec![file], Arc::clone(&opening.ledger))
+}
+
+/// A file that ends before its volume was cut off; one that lacks less than burning programs append is read with a warning.
+fn hold_against_length(opening: &Opening<'_>, file: &InputFile, ends: [Option<u64>; 3]) -> Result<(), Fault> {
+    let Some(expected) = ends.into_iter().flatten().max().filter(|end| *end > file.len()) else { return Ok(()) };
+    let short = |what: &'static str| {
+        Fault::damaged(file.name(), file.len(), what).found(format!("{} bytes", file.len())).expected(expected)
+    };
+    if expected - file.len() <= PADDING {
+        opening.ledger.warn(short("the ISO image ends within its padding"));
+        return Ok(());
+    }
+    Err(short("the ISO image is truncated")
+        .advice("a download that was cut off? fetch it again, and compare the sizes"))
+}
+
+fn recorded(volume: &Volume, hybrid: bool) -> Vec<(&'static str, String)> {
+    let mut kinds = Vec::new();
+    kinds.extend(volume.size.map(|_| "ISO 9660".to_string()));
+    kinds.extend(volume.joliet.then(|| "Joliet".to_string()));
+    kinds.extend(volume.udf.as_ref().map(|nsr| format!("UDF ({nsr})")));
+    let boots = match volume.boots.as_slice() {
+        [] => "nothing".to_string(),
+        platforms => format!("El Torito: {}", platforms.join(", ")),
+    };
+    let all = [
+        ("volume id", volume.id.clone()),
+        ("file systems", kinds.join(", ")),
+        ("boot record", boots),
+        ("hybrid", if hybrid { "yes: it is a disk too" } else { "no" }.to_string()),
+    ];
+    all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
