@@ -1,19 +1,21 @@
 //! `vdconv INPUT OUTPUT`
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vdconv::engine::{self, Control, MapFeed, Sources, Tally};
 use vdconv::fault::{Fault, Kind};
-use vdconv::format::{self, Base, FORMATS, Format, OpenOptions, Records, Subformat, Takes, Wish};
+use vdconv::format::{self, OpenOptions, Records, Wish};
 use vdconv::image::{Disk, Identifiers, Order, Plan, Writer};
 use vdconv::io::{Gate, OutputFile, OutputOptions, Outputs, Target, sys};
 
 use super::args::ConvertArgs;
+use super::base::Under;
 use super::interrupt::Interrupt;
+use super::output_kind::OutputKind;
 use super::report::{self, Problem, Product, Source};
-use super::{STDOUT, no_stream, progress, show};
+use super::{STDOUT, progress, show, usage};
 
 /// Workers by default, where there are that many cores.
 const MOST_JOBS: usize = 8;
@@ -108,79 +110,6 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn usage(what: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
-    Fault::new(Kind::Usage, "", what)
-}
-
-/// What is to be written.
-#[derive(Clone, Copy)]
-struct OutputKind {
-    format: &'static Format,
-    subformat: &'static Subformat,
-}
-
-impl OutputKind {
-    /// By `-O` and `-s`, or by OUTPUT's ending; options that would be without effect are refused.
-    fn choose(args: &ConvertArgs) -> Result<OutputKind, Fault> {
-        no_stream(&args.input, "reading from standard input")?;
-        no_stream(&args.output, "writing to standard output")?;
-        let format = args.output_format.or_else(|| format::by_output_ending(&args.output)).ok_or_else(|| {
-            let endings: Vec<_> =
-                FORMATS.iter().flat_map(|f| f.output_endings).map(|ending| format!(".{ending}")).collect();
-            Fault::new(Kind::Usage, &args.output, "the output's ending tells no format that can be written")
-                .expected(format!("one of {}, or -O", endings.join(" ")))
-        })?;
-        let variants = format.subformats;
-        let takes = |subformat: &Subformat, what| subformat.takes.contains(&what);
-        let default = match &args.base {
-            None => variants.first().ok_or_else(|| usage(format!("a {} cannot be written", format.title)))?,
-            Some(_) => variants
-                .iter()
-                .find(|subformat| takes(subformat, Takes::Base))
-                .ok_or_else(|| usage(format!("--base: a {} cannot be a delta", format.title)))?,
-        };
-        let named = !default.name.is_empty();
-        let subformat = match &args.subformat {
-            None => default,
-            Some(_) if !named => return Err(usage(format!("-s: a {} has no variants", format.title))),
-            Some(word) => format.subformat(word).ok_or_else(|| {
-                let words: Vec<_> = variants.iter().map(|s| s.name).collect();
-                usage(format!("-s: no such variant of {}", format.title))
-                    .found(word)
-                    .expected(format!("one of {}", words.join(", ")))
-            })?,
-        };
-        let kind = OutputKind { format, subformat };
-        for (option, given, what) in [
-            ("--base", args.base.is_some(), Takes::Base),
-            ("--preallocate", args.preallocate, Takes::Preallocate),
-            ("--contiguous", args.contiguous, Takes::Contiguous),
-        ] {
-            if given && !takes(subformat, what) {
-                let all =
-                    FORMATS.iter().flat_map(|f| f.subformats.iter().map(|s| OutputKind { format: f, subformat: s }));
-                let fit: Vec<_> = all.filter(|kind| takes(kind.subformat, what)).map(OutputKind::words).collect();
-                return Err(usage(format!("{option}: not for a {}", kind.words()))
-                    .expected(format!("one of {}", fit.join(", "))));
-            }
-        }
-        for (option, given, what) in [
-            ("--adapter", args.adapter.is_some(), Records::Adapter),
-            ("--uuid", args.uuid.is_some(), Records::Uuid),
-            ("--cid", args.cid.is_some(), Records::Cid),
-        ] {
-            if given && !format.records.contains(&what) {
-                return Err(usage(format!("{option}: a {} cannot record it", format.title)));
-            }
-        }
-        Ok(kind)
-    }
-
-    fn words(self) -> String {
-        format!("{} {}", self.format.title, self.subformat.name).trim_end().to_string()
-    }
-}
-
 /// SOURCE_DATE_EPOCH in seconds since 1970, where it is set.
 fn source_date_epoch() -> Result<Option<u32>, Fault> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
@@ -206,55 +135,6 @@ fn grow(disk: &mut Disk, args: &ConvertArgs) -> Result<(), Fault> {
     };
     disk.grow(size.ok_or_else(|| usage("--align: larger than a disk can be"))?);
     Ok(())
-}
-
-/// The image that the output is a delta on top of.
-struct Under {
-    name: PathBuf,
-    disk: Disk,
-    relative: PathBuf,
-    absolute: PathBuf,
-}
-
-impl Under {
-    fn open(name: &Path, options: &OpenOptions, target: &Target) -> Result<Under, Fault> {
-        // What the input is, and whose child, says nothing about the base.
-        let options = OpenOptions { format: None, parents: Vec::new(), is_base: true, ..options.clone() };
-        let disk = format::open(&mut Gate::new(), name, &options)?;
-        let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| Fault::io(path, "cannot look at", error));
-        let (absolute, folder) = (real(name)?, real(target.folder())?);
-        let relative = relative_path(&folder, &absolute)
-            .ok_or_else(|| Fault::new(Kind::Outside, name, "--base: no path leads to it from the output's drive"))?;
-        Ok(Under { name: name.to_path_buf(), disk, relative, absolute })
-    }
-
-    fn facts(&self) -> Base {
-        Base {
-            name: self.name.clone(),
-            facts: self.disk.facts.clone(),
-            relative: self.relative.clone(),
-            absolute: self.absolute.clone(),
-            modified: self.disk.files().first().and_then(|file| file.modified()),
-        }
-    }
-
-    /// A warning where readers that stay in the child's folder will not find the base.
-    fn outside(&self) -> Option<Fault> {
-        self.relative.starts_with("..").then(|| {
-            Fault::new(Kind::Outside, &self.name, "the base lies outside the output's folder")
-                .found(self.relative.display())
-                .advice("vdconv needs --allow-outside to follow that name; other readers may not follow it at all")
-        })
-    }
-}
-
-/// The path from `folder` to `file`, both without links; `None`: they have no root in common.
-fn relative_path(folder: &Path, file: &Path) -> Option<PathBuf> {
-    let common = folder.components().zip(file.components()).take_while(|(a, b)| a == b).count();
-    (common > 0).then(|| {
-        let up = folder.components().skip(common).map(|_| Component::ParentDir);
-        up.chain(file.components().skip(common)).collect()
-    })
 }
 
 fn identifiers(

@@ -1,9 +1,11 @@
 //! The command line: one file a subcommand, and what they share. The only place that prints.
 
 mod args;
+mod base;
 mod convert;
 mod info;
 mod interrupt;
+mod output_kind;
 mod progress;
 mod report;
 mod show;
@@ -90,6 +92,11 @@ fn failed(error: &anyhow::Error, json: bool, interrupt: &Interrupt) -> ExitCode 
         Kind::Interrupted => interrupt.status(),
         _ => FAILED,
     })
+}
+
+/// The command line asks for what cannot be.
+fn usage(what: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
+    Fault::new(Kind::Usage, "", what)
 }
 
 /// Refuses `-` as a name until there are streams.
