@@ -6,7 +6,8 @@
 //! * The result is an [`image::Disk`]: a chain of layers, each of which answers where a stretch of the guest is kept
 //!   ([`image::Layer::run_at`]), and the facts that `info` prints.
 //! * A [`format::Subformat`] makes an [`image::Writer`]: a plan, made before the first byte, and a placer that decides where things go.
-//! * [`engine::convert`] walks the map, reads, tests for zero, and writes at the places given, on several threads.
+//! * [`engine::convert`] walks the map (beside that of a base, where the output is a delta), reads, tests for zero, and writes at the
+//!   places given, on several threads.
 //! * [`io::Outputs`] holds the files under temporary names until [`io::Outputs::publish`] gives them their own.
 //!
 //! What the library promises: an input is never written to; a final name never holds a partial file; what cannot be read is an error

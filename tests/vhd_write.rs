@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use common::expect::folder;
@@ -50,9 +51,10 @@ fn blocks_lie_on_4_kib_unless_asked_otherwise_and_zero_ones_are_left_out() {
 #[test]
 fn peers_17_and_18_one_vhd_of_1_gib_suits_azure_and_xen_with_the_exact_size() {
     let f = scratch();
-    let image = fs::File::create(f.path().join("a.raw")).unwrap();
+    let mut image = fs::File::create(f.path().join("a.raw")).unwrap();
     image.set_len(1 << 30).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&image, b"the last sector", (1 << 30) - 512).unwrap();
+    image.seek(SeekFrom::Start((1 << 30) - 512)).unwrap();
+    image.write_all(b"the last sector").unwrap();
     for kind in ["dynamic", "fixed"] {
         run(f.path(), ["a.raw", "o.vhd", "-s", kind, "--force"]).succeeds();
         let file = fs::read(f.path().join("o.vhd")).unwrap();

@@ -4,9 +4,11 @@ mod common;
 
 use std::fs;
 
+#[cfg(unix)]
+use common::Ran;
 use common::expect::{folder, reads, refused, warns};
 use common::vmdk::{Sparse, descriptor};
-use common::{Ran, pattern, run};
+use common::{pattern, run};
 use tempfile::TempDir;
 
 /// Five grains and three sectors; the third grain is zero.
