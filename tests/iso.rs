@@ -58,6 +58,29 @@ fn an_image_shorter_than_its_volume_is_refused_and_one_without_its_padding_warne
     let longer = [image.clone(), vec![7; 3 * 512]].concat();
     fs::write(f.path().join("a.iso"), &longer).unwrap();
     reads(f.path(), "a.iso", &longer);
+    // A hybrid's GPT whose backup would lie behind the end, one that is damaged, one that says what cannot be.
+    let mut gpt = image.clone();
+    hybrid(&mut gpt);
+    let header = |gpt: &mut Vec<u8>, alternate: u64| {
+        gpt[512..520].copy_from_slice(b"EFI PART");
+        gpt[524..528].copy_from_slice(&92u32.to_le_bytes());
+        gpt[528..532].fill(0);
+        gpt[544..552].copy_from_slice(&alternate.to_le_bytes());
+        let sum = crc32fast::hash(&gpt[512..604]);
+        gpt[528..532].copy_from_slice(&sum.to_le_bytes());
+    };
+    header(&mut gpt, 3999);
+    fs::write(f.path().join("a.iso"), &gpt).unwrap();
+    reads(f.path(), "a.iso", &gpt);
+    header(&mut gpt, 4999);
+    fs::write(f.path().join("a.iso"), &gpt).unwrap();
+    refused(f.path(), "a.iso", &["truncated", "expected 2560000"]);
+    for change in [true, false] {
+        header(&mut gpt, if change { 3999 } else { 1 << 63 });
+        gpt[560] ^= u8::from(change);
+        fs::write(f.path().join("a.iso"), &gpt).unwrap();
+        warns(f.path(), "a.iso", &gpt, &["at byte 512: ", "GPT header of the hybrid image is damaged"]);
+    }
     // What is no disc, said to be one.
     fs::write(f.path().join("a.img"), vec![1; 40_960]).unwrap();
     run(f.path(), ["a.img", "o.raw", "-f", "iso"]).fails(1, &["a.img: at byte 32768: no ISO 9660 or UDF"]);
@@ -72,8 +95,10 @@ fn an_image_shorter_than_its_volume_is_refused_and_one_without_its_padding_warne
     let whole = fs::read(udf.join("udf-plain.iso")).unwrap();
     let ran = run(&udf, ["info", "udf-plain.iso"]).succeeds();
     assert!(ran.out.contains("file systems = UDF (NSR03)"), "{}", ran.out);
-    fs::write(udf.join("cut.iso"), &whole[..whole.len() / 2]).unwrap();
-    refused(&udf, "cut.iso", &["truncated"]);
+    for (len, text) in [(whole.len() / 2, "truncated"), (40_960, "is the image cut short?"), (525_000, "truncated")] {
+        fs::write(udf.join("cut.iso"), &whole[..len]).unwrap();
+        refused(&udf, "cut.iso", &[text, "hint: "]);
+    }
 }
 
 #[test]

@@ -53,7 +53,15 @@ fn guest() -> Vec<u8> {
 
 fn subject(format: &str) -> Subject {
     let large = || {
-        let mut bytes = vec![0x42; 96 << 20];
+        // Nothing that shrinks: what a limit stops must stop a stream too.
+        let mut state = 0x9E37_79B9_7F4A_7C15u64;
+        let mut bytes = Vec::with_capacity(96 << 20);
+        for _ in 0..12 << 20 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend(state.to_le_bytes());
+        }
         bytes[0] = 0;
         bytes
     };
@@ -78,6 +86,11 @@ fn subject(format: &str) -> Subject {
             outputs: vec![
                 ("o.vmdk", vec![], vec!["o.vmdk"]),
                 ("o.vmdk", vec!["-s", "monolithicFlat"], vec!["o-flat.vmdk", "o.vmdk"]),
+                ("o.vmdk", vec!["-s", "twoGbMaxExtentSparse"], vec!["o-s001.vmdk", "o.vmdk"]),
+                ("o.vmdk", vec!["-s", "twoGbMaxExtentFlat"], vec!["o-f001.vmdk", "o.vmdk"]),
+                ("o.vmdk", vec!["-s", "streamOptimized"], vec!["o.vmdk"]),
+                ("o.vmdk", vec!["-s", "vmfs"], vec!["o-flat.vmdk", "o.vmdk"]),
+                ("o.vmdk", vec!["-s", "vmfsThin"], vec!["o-flat.vmdk", "o.vmdk"]),
             ],
         },
         "iso" => Subject {
@@ -489,7 +502,7 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
         (20, "vmdk") => subject.each_output(|folder, args, _| {
             fs::File::create(folder.join("big.raw")).unwrap().set_len(2 << 40).unwrap();
             let ran = run(folder, [&["big.raw"], &args[1..]].concat());
-            match args.contains(&"monolithicFlat") {
+            match args.len() > 2 {
                 true => drop(ran.succeeds()),
                 false => drop(ran.fails(1, &["less than 2 TiB", "-s monolithicFlat holds it"])),
             }
@@ -510,9 +523,11 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             let ids = || {
                 run(folder, [args, &["--force"]].concat()).succeeds();
                 let keys = vmdk::read(&folder.join(args[1])).keys;
-                ["CID", "ddb.uuid", "ddb.uuid.image", "ddb.longContentID"].map(|key| keys[key].clone())
+                let there =
+                    ["CID", "ddb.uuid", "ddb.uuid.image", "ddb.longContentID"].map(|key| keys.get(key).cloned());
+                there.into_iter().flatten().collect::<Vec<_>>()
             };
-            assert!(ids().iter().zip(ids()).all(|(a, b)| *a != b));
+            assert!(ids().len() >= 2 && ids().iter().zip(ids()).all(|(a, b)| *a != b));
         }),
         (21, "vhd") => subject.each_output(|folder, args, _| {
             let id = || {

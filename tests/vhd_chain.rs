@@ -167,6 +167,46 @@ fn a_parent_without_an_identity_is_a_raw_disk_as_xen_server_has_it() {
 }
 
 #[test]
+fn what_holds_a_disk_is_no_raw_parent_and_a_raw_one_is_padded_not_cut() {
+    let mut child = Vhd::child_of(&base(), &changed(&base_guest(), 0x41, |n| n == 77), 2 << 20, |n| n == 77);
+    (child.parent_id, child.parent_name) = ([0; 16], "base".into());
+    let f = folder(&[("c.vhd", &child.build())]);
+    let vmdk = common::vmdk::Sparse::of(&base_guest()).build();
+    let mut qcow = vec![0; 70_000];
+    qcow[..4].copy_from_slice(b"QFI\xFB");
+    for (content, texts) in [
+        (vmdk, ["a VHD or a raw disk", "a VMDK"]),
+        (qcow, ["QEMU qcow", "hint: "]),
+        (b"text\n".repeat(200), ["a text", "hint"]),
+    ] {
+        fs::write(f.path().join("base"), content).unwrap();
+        refused(f.path(), "c.vhd", &texts);
+    }
+    // 1,000 bytes are two sectors.
+    let mut two = Vhd::dynamic(1024, 512 << 10);
+    (two.disk_type, two.parent_name) = (4, "base".into());
+    let f = folder(&[("c.vhd", &two.build()), ("base", &[0xA2; 1000])]);
+    reads(f.path(), "c.vhd", &[vec![0xA2; 1000], vec![0; 24]].concat());
+}
+
+#[test]
+fn a_parent_that_was_written_to_later_is_told_by_its_time() {
+    let guest = changed(&base_guest(), 0x41, |n| n == 77);
+    let f = folder(&[("base.raw", &base_guest()), ("new.raw", &guest)]);
+    run(f.path(), ["base.raw", "base.vhd"]).succeeds();
+    run(f.path(), ["new.raw", "child.vhd", "--base", "base.vhd"]).succeeds();
+    reads(f.path(), "child.vhd", &guest);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    fs::OpenOptions::new().append(true).open(f.path().join("base.vhd")).unwrap().set_modified(later).unwrap();
+    warns(
+        f.path(),
+        "child.vhd",
+        &guest,
+        &["child.vhd: at byte 568: the parent was written to since", "base.vhd was written"],
+    );
+}
+
+#[test]
 fn locators_that_are_damaged_are_told_and_the_others_are_tried() {
     let guest = changed(&base_guest(), 0x41, |n| n == 77);
     let mut child = Vhd::child_of(&base(), &guest, 2 << 20, |n| n == 77);
@@ -182,6 +222,9 @@ fn locators_that_are_damaged_are_told_and_the_others_are_tried() {
         file[512..1536].copy_from_slice(&header);
         let f = folder(&[("c.vhd", &file), ("base.vhd", &base().build())]);
         warns(f.path(), "c.vhd", &guest, &[&format!("c.vhd: at byte {entry}: VHD parent locator")]);
+        // Where nothing else leads to the parent, that is the reason.
+        fs::remove_file(f.path().join("base.vhd")).unwrap();
+        refused(f.path(), "c.vhd", &[&format!("c.vhd: at byte {entry}: VHD parent locator")]);
     }
 }
 

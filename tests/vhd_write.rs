@@ -222,11 +222,35 @@ fn bases_that_cannot_be_are_refused_by_name() {
     ] {
         run(f.path(), ["new.raw", output, "--base", base]).fails(1, texts);
     }
+    // A child that has its parent's id would be its own parent; a backslash would be a path.
+    run(f.path(), ["new.raw", "o.vhd", "--base", "base.vhd", "--uuid", "30313233-3435-3637-3839-616263646566"])
+        .fails(2, &["--uuid: the base has it"]);
+    #[cfg(unix)]
+    {
+        fs::copy(f.path().join("base.vhd"), f.path().join("a\\b.vhd")).unwrap();
+        run(f.path(), ["new.raw", "o.vhd", "--base", "a\\b.vhd"]).fails(1, &["a backslash"]);
+        fs::remove_file(f.path().join("a\\b.vhd")).unwrap();
+    }
     // Neither the base nor its files can be the output.
     for output in ["base.vhd", "./base.vhd"] {
         run(f.path(), ["new.raw", output, "--base", "base.vhd", "--force"]).fails(2, &["the output is the input"]);
     }
     assert_eq!(common::names(f.path()), ["base.vhd", "esxi.vmdk", "new.raw", "nil.vhd", "short.raw", "small.vhd"]);
+}
+
+#[test]
+fn bits_of_the_base_count_whatever_is_ignored_in_the_source() {
+    // Stale bytes under clear bits are zero to whoever reads the pair.
+    let mut base = Vhd::dynamic_of(&vec![0xA1; 4 << 20], 2 << 20);
+    let mut bits = vec![0xFF; 512];
+    bits[0] = 0x0F;
+    base.blocks.get_mut(&0).unwrap().1 = Some(bits);
+    let mut source = vec![0xA1; 4 << 20];
+    source[3 << 20..].fill(0xA2);
+    let f = folder(&[("base.vhd", &base.build()), ("new.raw", &source)]);
+    run(f.path(), ["new.raw", "d.vhd", "--base", "base.vhd", "--ignore-bitmaps"]).succeeds();
+    run(f.path(), ["d.vhd", "back.raw"]).succeeds();
+    assert!(fs::read(f.path().join("back.raw")).unwrap() == source);
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn r20_what_a_kind_cannot_hold_is_refused_with_the_kind_that_can() {
         return common::skipped("this file system holds no file of 2 TiB");
     }
     run(folder.path(), ["a.raw", "o.vmdk"])
-        .fails(1, &["monolithicSparse holds less than 2 TiB", "hint: -s monolithicFlat"]);
+        .fails(1, &["monolithicSparse holds less than 2 TiB", "-s monolithicFlat holds it"]);
     let start = Instant::now();
     run(folder.path(), ["a.raw", "o.vmdk", "-s", "flat"]).succeeds();
     assert_eq!(fs::metadata(folder.path().join("o-flat.vmdk")).unwrap().len(), 2 << 40);

@@ -95,7 +95,7 @@ pub struct ConvertArgs {
     /// What OUTPUT becomes (vmdk, vhd, raw), whatever its name
     #[arg(short = 'O', long, value_name = "F", value_parser = output_format)]
     pub output_format: Option<&'static Format>,
-    /// VMDK: monolithicSparse (default; short: sparse) or monolithicFlat (flat); VHD: dynamic (default), fixed or differencing
+    /// VMDK: monolithicSparse (default; short: sparse), monolithicFlat (flat), twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized (stream), vmfs, vmfsThin; VHD: dynamic (default), fixed, differencing
     #[arg(short = 's', long, value_name = "S")]
     pub subformat: Option<String>,
     /// The controller that a VMDK records: ide, buslogic, lsilogic, lsisas1068, pvscsi, legacyESX [default: what the source recorded; ide from a VHD, else lsilogic]
@@ -116,6 +116,18 @@ pub struct ConvertArgs {
     /// Round the disk's size up to a multiple of this (Azure wants 1M)
     #[arg(long, value_name = "N", value_parser = size)]
     pub align: Option<u64>,
+    /// The unit of allocation: of a VHD 512K, 1M or 2M (default), of a sparse VMDK 4K to 64K (default)
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub block_size: Option<u64>,
+    /// How hard a streamOptimized VMDK is compressed, 1 to 12 [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=12))]
+    pub level: Option<i32>,
+    /// The same as --level 1
+    #[arg(long, conflicts_with = "level")]
+    pub fast: bool,
+    /// The virtual hardware version that a VMDK records [default: 4, which every product takes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=99))]
+    pub hw_version: Option<u32>,
     /// Write all of a fixed VHD, flat VMDK or raw disk, holes too (Hyper-V refuses a sparse file)
     #[arg(long)]
     pub preallocate: bool,
@@ -150,7 +162,7 @@ pub struct ConvertArgs {
 /// How an image is opened: what all commands share.
 #[derive(clap::Args)]
 pub struct SourceArgs {
-    /// What the image is (vhd, vmdk, raw), whatever its content looks like
+    /// What the image is (vhd, vmdk, iso, raw), whatever its content looks like
     #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
     input_format: Option<&'static Format>,
     /// The parent of a snapshot, where the recorded name does not lead to it; again for that one's parent

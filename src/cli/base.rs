@@ -18,8 +18,10 @@ pub struct Under {
 
 impl Under {
     pub fn open(name: &Path, options: &OpenOptions, target: &Target) -> Result<Under, Fault> {
-        // What the input is, and whose child, says nothing about the base.
-        let options = OpenOptions { format: None, parents: Vec::new(), is_base: true, ..options.clone() };
+        // What the input is, whose child, and what of it is believed, says nothing about the base: it is read as readers of the delta
+        // will read it.
+        let options =
+            OpenOptions { format: None, parents: Vec::new(), ignore_bitmaps: false, is_base: true, ..options.clone() };
         let disk = format::open(&mut Gate::new(), name, &options)?;
         let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| Fault::io(path, "cannot look at", error));
         let (absolute, folder) = (real(name)?, real(target.folder())?);

@@ -39,6 +39,9 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         reproducible: epoch.is_some(),
         preallocate: args.preallocate,
         contiguous: args.contiguous,
+        block_size: args.block_size,
+        level: if args.fast { Some(1) } else { args.level },
+        hw_version: args.hw_version,
         base: under.as_ref().map(Under::facts),
         ..Wish::new(args.output.clone(), file_name, identifiers)
     };
@@ -62,6 +65,9 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     };
     warn(&warnings);
     let jobs = jobs(args);
+    if !args.quiet {
+        writer.plan().notes.iter().for_each(|note| show::note(&format!("vdconv: note: {note}")));
+    }
     if args.verbose {
         show::note(&decisions(&disk, kind, writer.plan(), jobs));
     }
@@ -150,13 +156,17 @@ fn identifiers(
         Some(epoch) => {
             let adapter = args.adapter.map(|a| a.word()).unwrap_or_default();
             let content = if source.ignore_bitmaps { " ignore-bitmaps" } else { "" };
-            let shape = if args.contiguous { " contiguous" } else { "" };
+            let shape =
+                format!("{}{:?}{:?}{}{:?}", args.contiguous, args.block_size, args.level, args.fast, args.hw_version);
             let base = base.map_or(String::new(), |base| format!(" base={:?},{:?}", base.facts.uuid, base.facts.cid));
             let options =
-                format!("{} {} adapter={adapter}{content}{shape}{base}", kind.format.name, kind.subformat.name);
+                format!("{} {} adapter={adapter}{content} {shape}{base}", kind.format.name, kind.subformat.name);
             Identifiers::derived(epoch, &disk.identifier_source()?, &options)
         }
     };
+    if args.uuid.is_some_and(|uuid| base.is_some_and(|base| base.facts.uuid == Some(uuid))) {
+        return Err(usage("--uuid: the base has it; a child that has the id of its parent is its own parent"));
+    }
     identifiers.uuid = args.uuid.unwrap_or(identifiers.uuid);
     identifiers.cid = args.cid.unwrap_or(identifiers.cid);
     Ok(identifiers)

@@ -49,6 +49,9 @@ impl OutputKind {
             ("--base", args.base.is_some(), Takes::Base),
             ("--preallocate", args.preallocate, Takes::Preallocate),
             ("--contiguous", args.contiguous, Takes::Contiguous),
+            ("--block-size", args.block_size.is_some(), Takes::BlockSize),
+            ("--level", args.level.is_some(), Takes::Level),
+            ("--fast", args.fast, Takes::Level),
         ] {
             if given && !takes(subformat, what) {
                 let all =
@@ -62,6 +65,7 @@ impl OutputKind {
             ("--adapter", args.adapter.is_some(), Records::Adapter),
             ("--uuid", args.uuid.is_some(), Records::Uuid),
             ("--cid", args.cid.is_some(), Records::Cid),
+            ("--hw-version", args.hw_version.is_some(), Records::HwVersion),
         ] {
             if given && !format.records.contains(&what) {
                 return Err(usage(format!("{option}: a {} cannot record it", format.title)));

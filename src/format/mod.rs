@@ -70,6 +70,8 @@ pub enum Records {
     Uuid,
     /// `--cid`
     Cid,
+    /// `--hw-version`
+    HwVersion,
 }
 
 /// What some outputs can do.
@@ -81,6 +83,10 @@ pub enum Takes {
     Preallocate,
     /// `--contiguous`: it leaves a gap in front of its blocks otherwise.
     Contiguous,
+    /// `--block-size`: the unit of allocation can be chosen.
+    BlockSize,
+    /// `--level`: it is compressed.
+    Level,
 }
 
 /// What the user, and the names of the files, ask of an output.
@@ -101,6 +107,14 @@ pub struct Wish {
     pub preallocate: bool,
     /// `--contiguous`.
     pub contiguous: bool,
+    /// `--block-size`, in bytes.
+    pub block_size: Option<u64>,
+    /// `--level`: 1 to 12.
+    pub level: Option<i32>,
+    /// `--hw-version`.
+    pub hw_version: Option<u32>,
+    /// The output cannot seek: it is a pipe.
+    pub stream: bool,
     /// `--base`: what the output is a delta on top of.
     pub base: Option<Base>,
 }
@@ -146,6 +160,10 @@ impl Wish {
             reproducible: false,
             preallocate: false,
             contiguous: false,
+            block_size: None,
+            level: None,
+            hw_version: None,
+            stream: false,
             base: None,
         }
     }
@@ -271,28 +289,11 @@ pub fn open(gate: &mut Gate, name: &Path, options: &OpenOptions) -> Result<Disk,
 
 /// The format of a file, by its content; a raw disk, which has none of its own, by its name when nothing else is recognised.
 fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
-    let mut head = vec![0; HEAD];
-    let got = file.read_up_to(0, &mut head)?;
-    head.truncate(got);
+    if let Some(format) = by_content(file)? {
+        return Ok(format);
+    }
+    let head = head_of(file)?;
     let probe = Probe { file, head: &head };
-    if probe.head.is_empty() {
-        return Err(Fault::new(Kind::NotThisFormat, file.name(), "the file is empty"));
-    }
-    // A format that cannot be sure leaves the word to those that are.
-    let mut unsure = None;
-    for format in FORMATS {
-        match (format.recognise)(&probe) {
-            Ok(true) => return Ok(format),
-            Ok(false) => {}
-            Err(fault) => unsure = unsure.or(Some(fault)),
-        }
-    }
-    if let Some(fault) = unsure {
-        return Err(fault);
-    }
-    if let Some(fault) = foreign::recognise(&probe)? {
-        return Err(fault);
-    }
     if let Some(fault) = FORMATS.iter().find_map(|format| format.stray?(&probe)) {
         return Err(fault);
     }
@@ -302,4 +303,33 @@ fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
     }
     Err(Fault::new(Kind::NotThisFormat, file.name(), "no disk image that vdconv knows")
         .advice("if it is a raw disk: -f raw"))
+}
+
+fn head_of(file: &InputFile) -> Result<Vec<u8>, Fault> {
+    let mut head = vec![0; HEAD];
+    let got = file.read_up_to(0, &mut head)?;
+    head.truncate(got);
+    Ok(head)
+}
+
+/// The format of a file, by its content alone; `None`: nothing is recognised, as in a raw disk. What is something else is refused.
+fn by_content(file: &InputFile) -> Result<Option<&'static Format>, Fault> {
+    let head = head_of(file)?;
+    let probe = Probe { file, head: &head };
+    if probe.head.is_empty() {
+        return Err(Fault::new(Kind::NotThisFormat, file.name(), "the file is empty"));
+    }
+    // A format that cannot be sure leaves the word to those that are.
+    let mut unsure = None;
+    for format in FORMATS {
+        match (format.recognise)(&probe) {
+            Ok(true) => return Ok(Some(format)),
+            Ok(false) => {}
+            Err(fault) => unsure = unsure.or(Some(fault)),
+        }
+    }
+    match unsure.map_or_else(|| foreign::recognise(&probe), |fault| Ok(Some(fault)))? {
+        Some(fault) => Err(fault),
+        None => Ok(None),
+    }
 }

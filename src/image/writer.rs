@@ -57,6 +57,8 @@ pub struct Plan {
     pub holes: bool,
     /// What was decided where the user left it open, in words.
     pub decisions: Vec<String>,
+    /// What the user should know of the output, in words.
+    pub notes: Vec<String>,
 }
 
 /// Verdicts about a stretch of the guest.

@@ -23,10 +23,14 @@ fn u64_at(b: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(b[at..at + 8].try_into().unwrap())
 }
 
-/// Reads a monolithicSparse or monolithicFlat disk; panics at the first thing that the specification or a strict reader would refuse.
+/// Reads a disk of any kind that vdconv writes; panics at the first thing that the specification or a strict reader would refuse.
 pub fn read(path: &Path) -> Vmdk {
     let file = std::fs::read(path).unwrap();
-    if file.starts_with(b"KDMV") { read_sparse(&file) } else { read_flat(path, &file) }
+    match file.starts_with(b"KDMV") {
+        true if u32_at(&file, 8) & 0x1_0000 != 0 => read_stream(&file),
+        true => read_monolithic(&file),
+        false => read_text(path, &file),
+    }
 }
 
 fn parse(text: &str) -> BTreeMap<String, String> {
@@ -34,6 +38,13 @@ fn parse(text: &str) -> BTreeMap<String, String> {
     assert!(text.starts_with("# Disk DescriptorFile\nversion=1\n"), "QEMU looks for these two lines");
     assert!(text.contains("\n# Extent description\nRW "), "no line between the comment and the extent");
     assert!(text.contains("\n# The Disk Data Base\n"));
+    assert!(!text.contains(" \n") && !text.contains("\n ") && !text.contains('\r'), "no blanks at the ends of lines");
+    let section = |needle: &str| text.find(needle).unwrap();
+    assert!(section("CID=") < section("parentCID="), "QEMU takes the first CID for the own one");
+    assert!(
+        section("createType=") < section("\nRW ") && section("\nRW ") < section("\nddb."),
+        "VirtualBox wants this order"
+    );
     for line in text.lines().filter(|l| !l.starts_with('#') && !l.starts_with("RW ") && !l.is_empty()) {
         let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("no key: {line}"));
         let old = keys.insert(key.trim().to_string(), value.trim().trim_matches('"').to_string());
@@ -42,37 +53,74 @@ fn parse(text: &str) -> BTreeMap<String, String> {
     assert_eq!(keys["parentCID"], "ffffffff");
     assert_eq!(keys["CID"].len(), 8);
     assert!(keys["ddb.longContentID"].ends_with(&keys["CID"]) && keys["ddb.longContentID"].len() == 32);
+    let hosted = ["monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"];
+    let has = |key: &str| keys.contains_key(key);
+    match keys["createType"].as_str() {
+        "streamOptimized" => {
+            assert!(!has("encoding") && !has("ddb.uuid") && !has("ddb.uuid.image"), "VMware writes none into streams");
+            assert!(text.len() <= 512, "govc reads one sector");
+        }
+        "vmfs" => {
+            assert!(has("ddb.uuid") && !has("ddb.uuid.image") && keys["isNativeSnapshot"] == "no");
+            let ddb: Vec<_> = text.lines().filter(|line| line.starts_with("ddb.")).collect();
+            assert!(ddb.is_sorted(), "as ESXi sorts them");
+        }
+        other => {
+            assert!(hosted.contains(&other), "{other}");
+            assert!(has("ddb.uuid") && has("ddb.uuid.image"), "VirtualBox calls it inaccessible without");
+        }
+    }
     keys
 }
 
-/// Access, sectors, type and file name of the one extent line.
-fn extent(text: &str) -> (u64, String, String, String) {
-    let lines: Vec<_> = text.lines().filter(|l| l.starts_with("RW ")).collect();
-    assert_eq!(lines.len(), 1);
-    let (front, rest) = lines[0].split_once('"').unwrap();
-    let (name, behind) = rest.rsplit_once('"').unwrap();
-    let words: Vec<_> = front.split(' ').collect();
-    (words[1].parse().unwrap(), words[2].to_string(), name.to_string(), behind.to_string())
+/// Sectors, type, file name and what stands behind it of each extent line.
+fn extents(text: &str) -> Vec<(u64, String, String, String)> {
+    let lines = text.lines().filter(|l| l.starts_with("RW "));
+    let parsed = lines.map(|line| {
+        let (front, rest) = line.split_once('"').unwrap();
+        let (name, behind) = rest.rsplit_once('"').unwrap();
+        let words: Vec<_> = front.split(' ').collect();
+        (words[1].parse().unwrap(), words[2].to_string(), name.to_string(), behind.to_string())
+    });
+    parsed.collect()
 }
 
-fn read_sparse(file: &[u8]) -> Vmdk {
+/// The embedded descriptor.
+fn embedded(file: &[u8]) -> String {
+    let (at, len) = (u64_at(file, 28) as usize * 512, u64_at(file, 36) as usize * 512);
+    assert_eq!((at, len), (512, 20 * 512));
+    let area = &file[at..at + len];
+    let end = area.iter().position(|b| *b == 0).unwrap();
+    assert!(area[end..].iter().all(|b| *b == 0));
+    assert!(len - end >= 4 * 512, "VirtualBox adds its uuids");
+    String::from_utf8(area[..end].to_vec()).unwrap()
+}
+
+fn read_monolithic(file: &[u8]) -> Vmdk {
+    let descriptor = embedded(file);
+    let (guest, grains) = read_sparse(file);
+    let lines = extents(&descriptor);
+    assert_eq!(lines.len(), 1);
+    let (sectors, kind, _, behind) = &lines[0];
+    assert_eq!((*sectors * 512, kind.as_str(), behind.as_str()), (guest.len() as u64, "SPARSE", ""));
+    let keys = parse(&descriptor);
+    assert_eq!(keys["createType"], "monolithicSparse");
+    Vmdk { guest, descriptor, keys, grains }
+}
+
+/// A hosted sparse extent: its bytes, and the grains that are stored.
+fn read_sparse(file: &[u8]) -> (Vec<u8>, Vec<u64>) {
     assert_eq!(u32_at(file, 4), 1, "version");
     assert_eq!(u32_at(file, 8), 3, "flags");
     let (capacity, grain) = (u64_at(file, 12), u64_at(file, 20));
-    let (descriptor_at, descriptor_len) = (u64_at(file, 28) as usize * 512, u64_at(file, 36) as usize * 512);
     let (gtes, rgd, gd, overhead) = (u32_at(file, 44), u64_at(file, 48), u64_at(file, 56), u64_at(file, 64));
-    assert_eq!((grain, gtes), (128, 512));
+    assert!(gtes == 512 && grain.is_power_of_two() && (8..=128).contains(&grain));
+    let described = u64_at(file, 28);
+    assert!(described == 1 || u64_at(file, 36) == 0, "no empty descriptor is announced");
+    assert_eq!(rgd, 1 + u64_at(file, 36), "the places of every file in the field");
     assert_eq!(&file[72..79], b"\0\n \r\n\0\0", "clean, not mangled as text, not compressed");
     assert!(file[79..512].iter().all(|b| *b == 0));
     assert_eq!(file.len() as u64 % (grain * 512), 0, "the file ends with a whole grain");
-
-    let area = &file[descriptor_at..descriptor_at + descriptor_len];
-    let end = area.iter().position(|b| *b == 0).unwrap();
-    assert!(area[end..].iter().all(|b| *b == 0));
-    let descriptor = String::from_utf8(area[..end].to_vec()).unwrap();
-    let (sectors, kind, _, behind) = extent(&descriptor);
-    assert_eq!((sectors, kind.as_str(), behind.as_str()), (capacity, "SPARSE", ""));
-
     let tables = capacity.div_ceil(grain).div_ceil(gtes);
     let mut guest = vec![0; capacity as usize * 512];
     let (mut grains, mut next) = (Vec::new(), overhead);
@@ -99,20 +147,126 @@ fn read_sparse(file: &[u8]) -> Vmdk {
         }
     }
     assert_eq!(next * 512, file.len() as u64, "nothing lies behind the last grain");
+    (guest, grains)
+}
+
+/// A descriptor in a file of its own, and the extents beside it.
+fn read_text(path: &Path, file: &[u8]) -> Vmdk {
+    let descriptor = String::from_utf8(file.to_vec()).unwrap();
     let keys = parse(&descriptor);
-    assert_eq!(keys["createType"], "monolithicSparse");
+    let create_type = keys["createType"].as_str();
+    let (mut guest, mut grains) = (Vec::new(), Vec::new());
+    let lines = extents(&descriptor);
+    let stem = path.file_stem().unwrap().to_str().unwrap().to_string();
+    for (n, (sectors, kind, name, behind)) in lines.iter().enumerate() {
+        let bytes = std::fs::read(path.parent().unwrap().join(name)).unwrap();
+        let (want_kind, want_behind, letter) = match create_type {
+            "vmfs" => ("VMFS", "", ""),
+            "monolithicFlat" => ("FLAT", " 0", ""),
+            "twoGbMaxExtentFlat" => ("FLAT", " 0", "f"),
+            _ => ("SPARSE", "", "s"),
+        };
+        assert_eq!(
+            (kind.as_str(), behind.as_str()),
+            (want_kind, want_behind),
+            "QEMU wants the offset of FLAT, and none of VMFS"
+        );
+        match letter {
+            "" => assert_eq!(*name, format!("{stem}-flat.vmdk")),
+            letter => {
+                assert_eq!(*name, format!("{stem}-{letter}{:03}.vmdk", n + 1));
+                assert!(*sectors == 4_192_256 || n + 1 == lines.len(), "pieces of 2047 MiB");
+            }
+        }
+        if kind == "SPARSE" {
+            assert_eq!(u64_at(&bytes, 28), 0, "a piece has no descriptor");
+            let (part, stored) = read_sparse(&bytes);
+            grains.extend(stored);
+            guest.extend(part);
+        } else {
+            guest.extend(bytes);
+        }
+        assert_eq!(guest.len() as u64 / 512, lines[..=n].iter().map(|line| line.0).sum::<u64>());
+    }
     Vmdk { guest, descriptor, keys, grains }
 }
 
-fn read_flat(path: &Path, file: &[u8]) -> Vmdk {
-    let descriptor = String::from_utf8(file.to_vec()).unwrap();
-    let (sectors, kind, name, behind) = extent(&descriptor);
-    assert_eq!((kind.as_str(), behind.as_str()), ("FLAT", " 0"), "QEMU wants the offset");
-    let guest = std::fs::read(path.parent().unwrap().join(&name)).unwrap();
-    assert_eq!(guest.len() as u64, sectors * 512);
+/// A stream, marker by marker from its first byte on, as an importer reads it; then its tables, held against the markers.
+fn read_stream(file: &[u8]) -> Vmdk {
+    assert_eq!(file.len() % 512, 0);
+    let (capacity, overhead) = (u64_at(file, 12), u64_at(file, 64));
+    let header = |h: &[u8], gd: u64| {
+        assert_eq!(&h[..4], b"KDMV");
+        assert_eq!((u32_at(h, 4), u32_at(h, 8)), (3, 0x3_0001), "version 3, or ESXi refuses it; no redundant tables");
+        assert_eq!((u64_at(h, 12), u64_at(h, 20), u32_at(h, 44)), (capacity, 128, 512));
+        assert_eq!((u64_at(h, 48), u64_at(h, 56), u64_at(h, 64)), (0, gd, 128));
+        assert_eq!(&h[72..79], b"\0\n \r\n\x01\0");
+        assert!(h[79..512].iter().all(|b| *b == 0));
+    };
+    header(file, u64::MAX);
+    let descriptor = embedded(file);
+    let lines = extents(&descriptor);
+    assert_eq!((lines.len(), lines[0].0, lines[0].1.as_str()), (1, capacity, "SPARSE"));
+    assert!(file[21 * 512..overhead as usize * 512].iter().all(|b| *b == 0));
+    let mut guest = vec![0; (capacity * 512).next_multiple_of(65_536) as usize];
+    let (mut at, mut grains, mut places, mut tables) = (overhead as usize * 512, Vec::new(), Vec::new(), Vec::new());
+    let mut inflater = libdeflater::Decompressor::new();
+    let directory_at = loop {
+        let (value, size, kind) = (u64_at(file, at), u32_at(file, at + 8) as usize, u32_at(file, at + 12));
+        if size > 0 {
+            assert_eq!(value % 128, 0);
+            let grain = value / 128;
+            assert!(grains.last().is_none_or(|last| *last < grain), "grains ascend");
+            let table = grain / 512;
+            assert!(tables.iter().all(|(number, _)| *number < table), "a grain behind its table");
+            let start = grain as usize * 65_536;
+            let n =
+                inflater.zlib_decompress(&file[at + 12..at + 12 + size], &mut guest[start..start + 65_536]).unwrap();
+            assert_eq!(n, 65_536, "every grain inflates to a whole one");
+            assert!(guest[start..start + 65_536].iter().any(|b| *b != 0), "a grain of zeroes is stored");
+            let end = at + 12 + size;
+            assert!(file[end..end.next_multiple_of(512)].iter().all(|b| *b == 0), "padding");
+            grains.push(grain);
+            places.push((grain, at / 512));
+            at = end.next_multiple_of(512);
+            continue;
+        }
+        assert!(file[at + 16..at + 512].iter().all(|b| *b == 0), "a metadata marker is a sector");
+        match kind {
+            1 => {
+                assert_eq!(value, 4);
+                let table = places.last().unwrap().0 / 512;
+                tables.push((table, at / 512 + 1));
+                for n in 0..512 {
+                    let want =
+                        places.iter().find(|(grain, _)| *grain == table * 512 + n).map_or(0, |(_, place)| *place);
+                    assert_eq!(u32_at(file, at + 512 + n as usize * 4) as usize, want, "table against markers");
+                }
+                at += 512 * 5;
+            }
+            2 => {
+                let count = capacity.div_ceil(65_536);
+                assert_eq!(value, (count * 4).div_ceil(512));
+                for n in 0..count {
+                    let want = tables.iter().find(|(table, _)| *table == n).map_or(0, |(_, place)| *place);
+                    assert_eq!(u32_at(file, at + 512 + n as usize * 4) as usize, want, "directory against markers");
+                }
+                let directory = at / 512 + 1;
+                at += 512 * (1 + value as usize);
+                break directory;
+            }
+            other => panic!("marker of type {other} in the middle"),
+        }
+    };
+    assert_eq!((u64_at(file, at), u32_at(file, at + 8), u32_at(file, at + 12)), (1, 0, 3), "the footer's marker");
+    header(&file[at + 512..at + 1024], directory_at as u64);
+    assert!(file[at + 1024..].iter().all(|b| *b == 0));
+    assert_eq!(file.len(), at + 1536, "one sector of end, and nothing behind it");
+    assert!(guest[capacity as usize * 512..].iter().all(|b| *b == 0));
+    guest.truncate(capacity as usize * 512);
     let keys = parse(&descriptor);
-    assert_eq!(keys["createType"], "monolithicFlat");
-    Vmdk { guest, descriptor, keys, grains: Vec::new() }
+    assert_eq!(keys["createType"], "streamOptimized");
+    Vmdk { guest, descriptor, keys, grains }
 }
 
 /// A hosted sparse VMDK to be, built by the specification.

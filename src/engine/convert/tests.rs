@@ -100,6 +100,7 @@ impl Log {
             order,
             holes: true,
             decisions: Vec::new(),
+            notes: Vec::new(),
         };
         Log { plan, panics_at: None }
     }

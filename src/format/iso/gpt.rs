@@ -16,12 +16,28 @@ pub fn is_hybrid(head: &[u8]) -> bool {
             .is_some_and(|table| table.chunks_exact(ENTRY).any(|entry| entry.iter().skip(4).any(|byte| *byte != 0)))
 }
 
-/// The byte behind the backup header of a GPT whose primary header is sound.
-pub fn end(head: &[u8]) -> Option<u64> {
-    let header: &[u8; 512] = head.get(512..1024)?.first_chunk().filter(|header| header.starts_with(b"EFI PART"))?;
-    let len = usize::try_from(LittleEndian::read_u32(&header[12..])).ok().filter(|len| (92..=512).contains(len))?;
+/// What is known of a GPT's end.
+pub enum Gpt {
+    /// There is none.
+    None,
+    /// The primary header is sound: the byte behind the backup header.
+    EndsAt(u64),
+    /// The primary header is not what its checksum says, or what it says cannot be.
+    Damaged,
+}
+
+/// Looks at the primary header.
+pub fn look(head: &[u8]) -> Gpt {
+    let header = head.get(512..1024).and_then(|header| header.first_chunk::<512>());
+    let Some(header) = header.filter(|header| header.starts_with(b"EFI PART")) else { return Gpt::None };
+    let len = usize::try_from(LittleEndian::read_u32(&header[12..])).unwrap_or(usize::MAX);
     let mut summed = *header;
     summed[16..20].fill(0);
-    (crc32fast::hash(summed.get(..len)?) == LittleEndian::read_u32(&header[16..]))
-        .then(|| LittleEndian::read_u64(&header[32..]).saturating_add(1).saturating_mul(512))
+    let sound =
+        summed.get(..len).filter(|_| len >= 92).map(crc32fast::hash) == Some(LittleEndian::read_u32(&header[16..]));
+    let end = LittleEndian::read_u64(&header[32..]).checked_add(1).and_then(|sectors| sectors.checked_mul(512));
+    match end.filter(|end| sound && i64::try_from(*end).is_ok()) {
+        Some(end) => Gpt::EndsAt(end),
+        None => Gpt::Damaged,
+    }
 }

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use super::gpt::{self, Gpt};
+use super::udf;
 use super::volume::{self, Volume};
-use super::{gpt, udf};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
 use crate::format::linear::{Linear, Rest};
 use crate::image::{Disk, Facts, SECTOR};
 use crate::io::InputFile;
 
+/// What to do about an image that ends too early.
+const NOT_WHOLE: &str = "a download that was cut off? fetch it again, and compare the sizes; a disk that an ISO was once written to: -f raw";
 /// The system area and the first descriptor.
 const HEAD: usize = 34_816;
 /// How much may be missing that is padding only: 150 optical sectors, which burning programs append and drives do not always read back.
@@ -30,7 +33,27 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
         Some(_) => udf::end(&file)?,
         None => None,
     };
-    hold_against_length(opening, &file, [volume.size, udf_end, gpt::end(&head)])?;
+    if volume.udf.is_some() && udf_end.is_none() {
+        let lost = Fault::damaged(
+            file.name(),
+            file.len(),
+            "where the UDF volume ends cannot be read: is the image cut short?",
+        );
+        match volume.size {
+            // Nothing else tells how long it should be.
+            None => return Err(lost.advice(NOT_WHOLE)),
+            Some(_) => opening.ledger.warn(lost),
+        }
+    }
+    let gpt_end = match gpt::look(&head) {
+        Gpt::None => None,
+        Gpt::EndsAt(end) => Some(end),
+        Gpt::Damaged => {
+            opening.ledger.warn(Fault::damaged(file.name(), 512, "the GPT header of the hybrid image is damaged"));
+            None
+        }
+    };
+    hold_against_length(opening, &file, [volume.size, udf_end, gpt_end])?;
 
     let size = file.len().checked_next_multiple_of(SECTOR).filter(|size| i64::try_from(*size).is_ok());
     let size = size.ok_or_else(|| {
@@ -58,8 +81,7 @@ fn hold_against_length(opening: &Opening<'_>, file: &InputFile, ends: [Option<u6
         opening.ledger.warn(short("the ISO image ends within its padding"));
         return Ok(());
     }
-    Err(short("the ISO image is truncated")
-        .advice("a download that was cut off? fetch it again, and compare the sizes"))
+    Err(short("the ISO image is truncated").advice(NOT_WHOLE))
 }
 
 fn recorded(volume: &Volume, hybrid: bool) -> Vec<(&'static str, String)> {

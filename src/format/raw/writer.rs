@@ -16,6 +16,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
             order: Order::Free,
             holes: !wish.preallocate,
             decisions: Vec::new(),
+            notes: Vec::new(),
         },
     }))
 }
@@ -30,7 +31,7 @@ impl Writer for RawWriter {
     }
 
     fn placer(&self) -> Box<dyn Placer> {
-        Box::new(FlatPlacer { file: 0, virtual_size: self.plan.virtual_size })
+        Box::new(FlatPlacer::whole(0, self.plan.virtual_size))
     }
 
     fn encoder(&self) -> Option<Box<dyn Encoder>> {

@@ -9,13 +9,15 @@ use super::bat::UNALLOCATED;
 use super::footer::{self, DiskType, NewFooter};
 use super::header::{self, NewHeader};
 use super::locator;
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::format::Wish;
 use crate::image::{Encoder, Facts, Order, Placer, Plan, PlannedFile, SECTOR, Seen, Verdict, Writer, Writes};
 use crate::io::in_memory;
 
-/// Bytes of guest data in a block: what Windows, Xen and every other reader takes.
+/// Bytes of guest data in a block, unless the user asks for fewer: what Windows, Xen and every other reader takes.
 const BLOCK: u32 = 2 << 20;
+/// The fewest: what old Virtual PCs and MiniVHD write.
+const MIN_BLOCK: u32 = 512 << 10;
 /// Where the block allocation table stands, by habit of all writers.
 const TABLE: u64 = 1536;
 /// Data of a block begins on a multiple of this.
@@ -33,7 +35,11 @@ pub fn dynamic(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
 /// A writer of what differs from the base.
 pub fn differencing(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
     let base = wish.base_of(&super::FORMAT, facts)?;
-    let relative = locator::windows_relative(&base.relative_text()?);
+    let path = base.relative_text()?;
+    if path.contains('\\') {
+        return Err(base.refused("--base: a name with a backslash is a path to readers of VHDs").found(path));
+    }
+    let relative = locator::windows_relative(&path);
     // The path of Windows where there is one; else the relative one, which tapdisk and Xen Orchestra write there.
     let absolute = match cfg!(windows) && !wish.reproducible {
         true => base.absolute.to_string_lossy().into_owned(),
@@ -64,11 +70,20 @@ fn writer(
 ) -> Result<Box<dyn Writer>, Fault> {
     super::refuse_what_cannot_be_held(facts, &wish.output)?;
     let size = facts.virtual_size;
-    let blocks = size.div_ceil(BLOCK.into());
+    let block = match wish.block_size.map(u32::try_from) {
+        None => BLOCK,
+        Some(Ok(block)) if block.is_power_of_two() && (MIN_BLOCK..=BLOCK).contains(&block) => block,
+        Some(_) => {
+            return Err(Fault::new(Kind::Usage, &wish.output, "--block-size: the block of a VHD")
+                .found(wish.block_size.unwrap_or_default())
+                .expected(format!("a power of two from {MIN_BLOCK} to {BLOCK}")));
+        }
+    };
+    let blocks = size.div_ceil(block.into());
     let entries = u32::try_from(blocks).map_err(|_| Fault::bug("more blocks than a VHD can have"))?;
     let table_len = (blocks * 4).next_multiple_of(SECTOR);
     let locators_at = TABLE + table_len;
-    let header = NewHeader { table_offset: TABLE, max_table_entries: entries, block_size: BLOCK, parent, locators_at };
+    let header = NewHeader { table_offset: TABLE, max_table_entries: entries, block_size: block, parent, locators_at };
     let footer = NewFooter {
         data_offset: footer::LEN as u64,
         time_stamp: footer::time_stamp(wish.time),
@@ -79,14 +94,16 @@ fn writer(
     let plan = Plan {
         files: vec![PlannedFile { suffix: None, len: None }],
         virtual_size: size,
-        place_unit: BLOCK.into(),
+        place_unit: block.into(),
         test_unit,
         order: Order::Ordered,
         holes: true,
         decisions: Vec::new(),
+        notes: Vec::new(),
     };
     let layout = Layout {
         size,
+        block,
         entries,
         table_len,
         first_block: locators_at + header.locators_len(),
@@ -103,6 +120,8 @@ fn writer(
 struct Layout {
     /// Bytes of the disk.
     size: u64,
+    /// Bytes of guest data in a block.
+    block: u32,
     entries: u32,
     /// Bytes of the table with its padding.
     table_len: u64,
@@ -165,9 +184,11 @@ struct Blocks {
     footer: [u8; footer::LEN],
 }
 
-const BLOCK_LEN: u64 = BLOCK as u64;
-
 impl Blocks {
+    fn block_len(&self) -> u64 {
+        self.layout.block.into()
+    }
+
     /// Ends the block in hand, where it is not `number`: its bitmap is known now.
     fn leave(&mut self, number: Option<u64>, out: &mut Writes) {
         if let Some(open) = self.open.take_if(|open| Some(open.number) != number) {
@@ -177,21 +198,21 @@ impl Blocks {
 
     /// The block of guest byte `from`, which gets its place now if it has none.
     fn enter(&mut self, from: u64, out: &mut Writes) -> Result<&mut Open, Fault> {
-        let number = from / BLOCK_LEN;
+        let number = from / self.block_len();
         self.leave(Some(number), out);
         if self.open.is_none() {
-            let bitmap_len = header::bitmap_len(BLOCK);
+            let bitmap_len = header::bitmap_len(self.layout.block);
             let at = (self.next + bitmap_len).next_multiple_of(self.layout.alignment) - bitmap_len;
             let entry = usize::try_from(number).ok().and_then(|number| self.table.get_mut(number));
             *entry.ok_or_else(|| Fault::bug("a block behind its table"))? =
                 u32::try_from(at / SECTOR).map_err(|_| Fault::bug("a VHD that grows beyond its sectors"))?;
             out.zero(FILE, self.next, at - self.next);
-            out.zero(FILE, at + bitmap_len, from % BLOCK_LEN);
-            self.next = at + bitmap_len + BLOCK_LEN;
+            out.zero(FILE, at + bitmap_len, from % self.block_len());
+            self.next = at + bitmap_len + self.block_len();
             // A block is stored whole, also where the disk ends inside it.
-            let left = (self.layout.size - number * BLOCK_LEN).next_multiple_of(self.layout.test_unit);
-            let needed = left.min(BLOCK_LEN);
-            out.zero(FILE, at + bitmap_len + needed, BLOCK_LEN - needed);
+            let left = (self.layout.size - number * self.block_len()).next_multiple_of(self.layout.test_unit);
+            let needed = left.min(self.block_len());
+            out.zero(FILE, at + bitmap_len + needed, self.block_len() - needed);
             self.open = Some(Open { number, at, bits: self.first_bits(number, bitmap_len) });
         }
         self.open.as_mut().ok_or_else(|| Fault::bug("a block that is not open"))
@@ -200,10 +221,10 @@ impl Blocks {
     /// Zeroes for what is not stored of this stretch, where its block has a place.
     fn pass_over(&self, guest: Range<u64>, out: &mut Writes) {
         if let Some(open) = &self.open {
-            let block = open.number * BLOCK_LEN..(open.number + 1) * BLOCK_LEN;
+            let block = open.number * self.block_len()..(open.number + 1) * self.block_len();
             let (start, end) = (guest.start.max(block.start), guest.end.min(block.end));
             if start < end {
-                out.zero(FILE, open.at + header::bitmap_len(BLOCK) + start - block.start, end - start);
+                out.zero(FILE, open.at + header::bitmap_len(self.layout.block) + start - block.start, end - start);
             }
         }
     }
@@ -212,7 +233,7 @@ impl Blocks {
     fn first_bits(&self, number: u64, bitmap_len: u64) -> Vec<u8> {
         let mut bits = vec![0; in_memory(bitmap_len)];
         if !self.layout.delta {
-            let sectors = (self.layout.size - number * BLOCK_LEN).min(BLOCK_LEN) / SECTOR;
+            let sectors = (self.layout.size - number * self.block_len()).min(self.block_len()) / SECTOR;
             set_bits(&mut bits, 0..sectors);
         }
         bits
@@ -237,7 +258,7 @@ impl Placer for Blocks {
         let Seen::Units { verdicts, .. } = seen else {
             // No block is made of what is the same, or nothing.
             self.pass_over(guest.start..guest.end.next_multiple_of(self.layout.test_unit), out);
-            self.leave(Some((guest.end - 1) / BLOCK_LEN), out);
+            self.leave(Some((guest.end - 1) / self.block_len()), out);
             return Ok(());
         };
         let (unit, delta) = (self.layout.test_unit, self.layout.delta);
@@ -253,10 +274,11 @@ impl Placer for Blocks {
                 continue;
             }
             let valid = unit.min(self.layout.size - start);
+            let inside = start % self.block_len();
+            let bitmap_len = header::bitmap_len(self.layout.block);
             let open = self.enter(start, out)?;
-            let inside = start % BLOCK_LEN;
             set_bits(&mut open.bits, inside / SECTOR..(inside + valid) / SECTOR);
-            let at = open.at + header::bitmap_len(BLOCK) + inside;
+            let at = open.at + bitmap_len + inside;
             match verdict {
                 Verdict::Data => out.guest(FILE, at, start..start + unit),
                 _ => out.zero(FILE, at, unit),

@@ -30,6 +30,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
             order: Order::Free,
             holes: !wish.preallocate,
             decisions: Vec::new(),
+            notes: Vec::new(),
         },
         footer: footer.to_bytes(),
     }))
@@ -46,7 +47,7 @@ impl Writer for Fixed {
     }
 
     fn placer(&self) -> Box<dyn Placer> {
-        let data = FlatPlacer { file: FILE, virtual_size: self.plan.virtual_size };
+        let data = FlatPlacer::whole(FILE, self.plan.virtual_size);
         Box::new(WithFooter { data, footer: self.footer })
     }
 

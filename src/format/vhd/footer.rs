@@ -181,7 +181,7 @@ impl Footer {
 
     /// When the disk was made, as the footer says.
     pub fn created(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(EPOCH_2000 + u64::from(self.time_stamp))
+        time_of(self.time_stamp)
     }
 
     /// Who wrote it, in words.
@@ -281,6 +281,11 @@ pub fn is_fixed_with_a_damaged_cookie(raw: &[u8; LEN], at: u64) -> bool {
     let mut mended = *raw;
     mended.iter_mut().zip(COOKIE).for_each(|(byte, right)| *byte = right);
     looks_fixed_at(raw, at) && BigEndian::read_u32(&raw[at::CHECKSUM..]) == checksum(&mended, at::CHECKSUM)
+}
+
+/// The time that a VHD records as so many seconds since 2000-01-01 UTC.
+pub fn time_of(stamp: u32) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(EPOCH_2000 + u64::from(stamp))
 }
 
 /// A time as VHDs record it: seconds since 2000-01-01 UTC; earlier ones are 0.

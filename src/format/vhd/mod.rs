@@ -43,12 +43,17 @@ pub const FORMAT: Format = Format {
     open: Some(reader::open),
     records: &[Records::Uuid],
     subformats: &[
-        Subformat { name: "dynamic", short: "dynamic", takes: &[Takes::Contiguous], writer: dynamic::dynamic },
+        Subformat {
+            name: "dynamic",
+            short: "dynamic",
+            takes: &[Takes::Contiguous, Takes::BlockSize],
+            writer: dynamic::dynamic,
+        },
         Subformat { name: "fixed", short: "fixed", takes: &[Takes::Preallocate], writer: fixed::writer },
         Subformat {
             name: "differencing",
             short: "differencing",
-            takes: &[Takes::Base, Takes::Contiguous],
+            takes: &[Takes::Base, Takes::Contiguous, Takes::BlockSize],
             writer: dynamic::differencing,
         },
     ],

@@ -45,8 +45,13 @@ impl Child<'_> {
                 _ => Ok(parent),
             };
         }
-        let (mut refusal, mut wrong) = (None, None);
-        for name in self.candidates(opening) {
+        let Names { names, unreadable } = self.names();
+        unreadable.iter().for_each(|fault| opening.ledger.warn(fault.clone()));
+        // Where no name leads anywhere, one that cannot be read is the reason.
+        let (mut refusal, mut wrong) = (unreadable.into_iter().next(), None);
+        // The folder is listed only where no name leads anywhere as it is.
+        let tries: [&dyn Fn() -> Vec<PathBuf>; 2] = [&|| candidates(&names), &|| self.in_another_case(&names)];
+        for name in tries.into_iter().flat_map(|find| find()) {
             let file = match opening.gate.named(self.file, &name) {
                 Ok(file) => file,
                 Err(fault) => {
@@ -66,10 +71,13 @@ impl Child<'_> {
         match (wrong, refusal) {
             (Some((parent, _)), _) if opening.options.ignore_cid => Ok(parent),
             (Some((_, fault)), _) | (None, Some(fault)) => Err(fault),
-            (None, None) => Err(self
-                .fault(Kind::NotFound, header::at::PARENT_NAME, "the parent of this differencing VHD is not there")
-                .found(self.best_name(opening))
-                .advice("put the parent beside it, under that name; or --parent names it")),
+            (None, None) => {
+                let best = names.first().map_or("no name at all", |(_, name)| name.as_str());
+                Err(self
+                    .fault(Kind::NotFound, header::at::PARENT_NAME, "the parent of this differencing VHD is not there")
+                    .found(best)
+                    .advice("put the parent beside it, under that name; or --parent names it"))
+            }
         }
     }
 
@@ -78,7 +86,14 @@ impl Child<'_> {
         let located = locate(&file, false)?;
         let found = located.as_ref().map(|located| located.footer.unique_id);
         let wanted = self.header.parent_id;
-        // XenServer's way: a parent without an identity is a raw disk.
+        // XenServer's way: a parent without an identity is a raw disk, and nothing that holds one.
+        if located.is_none() && wanted.is_nil() {
+            let format = crate::format::by_content(&file)?.filter(|format| !["raw", "iso"].contains(&format.name));
+            if let Some(format) = format {
+                return Err(Fault::new(Kind::NotThisFormat, file.name(), "the parent of a VHD is a VHD or a raw disk")
+                    .found(format!("a {}", format.title)));
+            }
+        }
         let fits = found == Some(wanted) || (found.is_none() && wanted.is_nil());
         let show = |id: Option<Uuid>| id.map_or("no VHD".to_string(), |id| format!("unique id {id}"));
         let wrong = (!fits).then(|| {
@@ -98,56 +113,59 @@ impl Child<'_> {
     }
 
     /// The names of the parent, as far as they can be read, in the order in which they are believed.
-    fn names(&self, opening: &Opening<'_>) -> Vec<(Way, String)> {
+    fn names(&self) -> Names {
         let mut locators: Vec<&Locator> = self.header.locators.iter().collect();
         locators.sort_by_key(|locator| locator.way);
-        let mut names = Vec::new();
+        let (mut names, mut unreadable) = (Vec::new(), Vec::new());
         for locator in locators {
             match locator.name(self.file) {
                 Ok(name) => names.push((locator.way, name)),
-                Err(fault) => opening.ledger.warn(fault.of_kind(Kind::Damaged)),
+                Err(fault) => unreadable.push(fault),
             }
         }
         // A bare name, or a full path in .avhd files.
         names.push((Way::WindowsAbsolute, self.header.parent_name.clone()));
         names.retain(|(_, name)| !name.is_empty());
-        names
+        Names { names, unreadable }
     }
 
-    fn best_name(&self, opening: &Opening<'_>) -> String {
-        self.names(opening).into_iter().next().map_or("no name at all".into(), |(_, name)| name)
+    /// Files beside the child whose names are those of the parent but for their case.
+    fn in_another_case(&self, names: &[(Way, String)]) -> Vec<PathBuf> {
+        let bases: Vec<String> = names.iter().map(|(_, name)| base_name(name).to_lowercase()).collect();
+        let mut endings: Vec<&str> = bases.iter().filter_map(|base| Path::new(base).extension()?.to_str()).collect();
+        endings.sort_unstable();
+        endings.dedup();
+        let beside = endings.into_iter().flat_map(|ending| neighbours(self.file, ending));
+        let same = beside.filter(|neighbour| bases.contains(&neighbour.name().to_string_lossy().to_lowercase()));
+        same.map(|neighbour| neighbour.name().into()).collect()
     }
+}
 
-    /// Where the names may lead: each as it is, its last part beside the child, and that in another case.
-    fn candidates(&self, opening: &Opening<'_>) -> Vec<PathBuf> {
-        let names = self.names(opening);
-        let mut found: Vec<PathBuf> = Vec::new();
-        let mut add = |name: PathBuf| {
-            if !found.contains(&name) {
-                found.push(name);
-            }
-        };
-        for (way, name) in &names {
-            match way {
-                // With a drive, or on another machine: whole where those are known, its last part elsewhere.
-                Way::WindowsAbsolute | Way::OldAbsolute if !cfg!(windows) && is_absolute(name) => {}
-                Way::MacUrl => add(name.into()),
-                _ => add(name.replace('\\', "/").into()),
-            }
-            add(base_name(name).into());
+/// The recorded names of a parent.
+struct Names {
+    names: Vec<(Way, String)>,
+    /// Why others cannot be read.
+    unreadable: Vec<Fault>,
+}
+
+/// Where names may lead: each as it is, and its last part beside the child.
+fn candidates(names: &[(Way, String)]) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    let mut add = |name: PathBuf| {
+        if !found.contains(&name) {
+            found.push(name);
         }
-        let ending = |name: &str| Path::new(name).extension().map(|ending| ending.to_string_lossy().into_owned());
-        for (_, name) in &names {
-            let base = base_name(name);
-            for neighbour in neighbours(self.file, &ending(base).unwrap_or_default()) {
-                let other = neighbour.name().to_string_lossy();
-                if other.to_lowercase() == base.to_lowercase() {
-                    add(neighbour.name().into());
-                }
-            }
+    };
+    for (way, name) in names {
+        match way {
+            // With a drive, or on another machine: whole where those are known, its last part elsewhere.
+            Way::WindowsAbsolute | Way::OldAbsolute if !cfg!(windows) && is_absolute(name) => {}
+            Way::MacUrl => add(name.into()),
+            _ => add(name.replace('\\', "/").into()),
         }
-        found
+        add(base_name(name).into());
     }
+    found
 }
 
 /// The last part of a name, whatever system wrote it.

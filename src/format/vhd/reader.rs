@@ -44,21 +44,35 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
         let Some(header) = header else { break };
         let found = Child { file: &file, header: &header, header_at }.parent(opening, depth);
         next = links.parent(opening.options, found.map(Some))?;
-        if let Some(parent) = &next
-            && parent.file.modified().map(footer::time_stamp) != Some(header.parent_time)
-        {
-            // A copy has another time: noted, and no reason to doubt.
-            opening.ledger.count("parents whose time is not what their child recorded", 1);
+        if let Some(parent) = &next {
+            warn_of_time(opening, &file, &header, header_at, &parent.file);
         }
     }
     links.disk(&opening.ledger)
 }
 
-/// A parent that is no VHD, which XenServer allows.
+/// A warning where the parent was written to since the child was made, or is a copy: its identity does not change with its content, so
+/// that the time is the only sign.
+fn warn_of_time(opening: &Opening<'_>, child: &InputFile, header: &DynamicHeader, header_at: u64, parent: &InputFile) {
+    let Some(found) = parent.modified().map(footer::time_stamp) else { return };
+    let recorded = header.parent_time;
+    // File systems of removable media count in twos.
+    if recorded == 0 || found.abs_diff(recorded) <= 2 {
+        return;
+    }
+    let at = header_at + header::at::PARENT_TIME as u64;
+    let what = "the parent was written to since the differencing VHD was made, or is a copy";
+    let show = |time| humantime::format_rfc3339_seconds(footer::time_of(time)).to_string();
+    let warning = Fault::new(Kind::Changed, child.name(), what).at(at);
+    let warning = warning.found(format!("{} was written {}", parent.name().display(), show(found)));
+    opening.ledger.warn(warning.against(format!("recorded: {}", show(recorded))));
+}
+
+/// A parent that is no VHD, which XenServer allows; one that is no whole number of sectors is padded with zeroes, as every raw disk.
 fn raw_parent(file: Arc<InputFile>) -> Result<Link, Fault> {
-    let size = file.len() - file.len() % SECTOR;
+    let size = file.len().next_multiple_of(SECTOR);
     let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, size);
-    let layer = Linear::new(Arc::clone(&file), size, size, Rest::Zero);
+    let layer = Linear::new(Arc::clone(&file), file.len(), size, Rest::Zero);
     Ok(Link { layer: Arc::new(layer), facts, files: vec![Arc::clone(&file)], file })
 }
 

@@ -13,46 +13,71 @@ use crate::format::Wish;
 use crate::image::{Adapter, Facts};
 use crate::io::set_name;
 
-/// What a descriptor says of one disk of a hosted kind.
+/// Whose descriptor it is: that decides which lines it has, and their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Of a kind of VMware's hosted products; the `createType`.
+    Hosted(&'static str),
+    /// Of a stream, as ESXi and vCenter export it.
+    Stream,
+    /// On a datastore of ESXi.
+    Vmfs {
+        /// Blocks are allocated when they are written.
+        thin: bool,
+    },
+}
+
+/// What a descriptor says of one disk.
 pub struct Descriptor<'a> {
-    /// `createType`.
-    pub create_type: &'static str,
+    /// Whose it is.
+    style: Style,
     /// Sectors.
-    pub capacity: u64,
+    capacity: u64,
     /// The extent lines.
-    pub extent: String,
+    extents: Vec<String>,
     /// The controller.
-    pub adapter: Adapter,
+    adapter: Adapter,
     /// Why that one.
     why: String,
     /// Content id and path of the parent, in a delta.
     pub parent: Option<(u32, String)>,
     /// Where identifiers are taken from.
-    pub wish: &'a Wish,
+    wish: &'a Wish,
 }
 
 impl<'a> Descriptor<'a> {
-    /// For a hosted kind. The adapter: the user's, the one that the source recorded, the one that machines of the source's format boot
+    /// The adapter: the user's, the one that the source recorded, in a hosted kind the one that machines of the source's format boot
     /// from, else LSI Logic.
-    pub fn hosted(
-        create_type: &'static str,
-        capacity: u64,
-        extent: String,
-        facts: &Facts,
-        wish: &'a Wish,
-    ) -> Descriptor<'a> {
+    pub fn new(style: Style, capacity: u64, extents: Vec<String>, facts: &Facts, wish: &'a Wish) -> Descriptor<'a> {
         let (adapter, why) = match (wish.adapter, facts.adapter, facts.usual_adapter) {
             (Some(adapter), _, _) => (adapter, "asked for".to_string()),
             (_, Some(adapter), _) => (adapter, "recorded in the source".to_string()),
-            (_, _, Some(adapter)) => (adapter, format!("machines with a {} boot from it", facts.title)),
+            (_, _, Some(adapter)) if matches!(style, Style::Hosted(_)) => {
+                (adapter, format!("machines with a {} boot from it", facts.title))
+            }
             _ => (Adapter::LsiLogic, "the usual one".to_string()),
         };
-        Descriptor { create_type, capacity, extent, adapter, why, parent: None, wish }
+        Descriptor { style, capacity, extents, adapter, why, parent: None, wish }
     }
 
     /// What was decided where the user left it open.
     pub fn decisions(&self) -> Vec<String> {
         vec![format!("adapter {} ({})", self.adapter, self.why)]
+    }
+
+    /// What the user should know: ESXi takes no IDE disk from a datastore or a stream without trouble, and the guest may have booted from
+    /// one.
+    pub fn notes(&self, facts: &Facts) -> Vec<String> {
+        let usual = facts
+            .usual_adapter
+            .filter(|usual| facts.adapter.is_none() && self.wish.adapter.is_none() && *usual != self.adapter);
+        let note = usual.map(|usual| {
+            format!(
+                "the controller is {}, as ESXi wants it; a {} boots from {usual}: --adapter chooses",
+                self.adapter, facts.title
+            )
+        });
+        note.into_iter().collect()
     }
 
     /// The text.
@@ -64,33 +89,57 @@ impl<'a> Descriptor<'a> {
             // Writing to a String does not fail.
             let _ = writeln!(text, "{line}");
         };
+        let create_type = match self.style {
+            Style::Hosted(create_type) => create_type,
+            Style::Stream => "streamOptimized",
+            Style::Vmfs { .. } => "vmfs",
+        };
         line(format_args!("# Disk DescriptorFile"));
         line(format_args!("version=1"));
-        line(format_args!("encoding=\"UTF-8\""));
+        if self.style != Style::Stream {
+            line(format_args!("encoding=\"UTF-8\""));
+        }
         line(format_args!("CID={:08x}", ids.cid));
         line(format_args!("parentCID={:08x}", self.parent.as_ref().map_or(NO_PARENT, |(cid, _)| *cid)));
-        line(format_args!("createType=\"{}\"", self.create_type));
+        if matches!(self.style, Style::Vmfs { .. }) {
+            line(format_args!("isNativeSnapshot=\"no\""));
+        }
+        line(format_args!("createType=\"{create_type}\""));
         if let Some((_, hint)) = &self.parent {
             line(format_args!("parentFileNameHint=\"{hint}\""));
         }
         line(format_args!(""));
         line(format_args!("# Extent description"));
-        line(format_args!("{}", self.extent));
+        for extent in &self.extents {
+            line(format_args!("{extent}"));
+        }
         line(format_args!(""));
         line(format_args!("# The Disk Data Base"));
         line(format_args!("#DDB"));
         line(format_args!(""));
+        // By their names, as ESXi writes them.
         line(format_args!("ddb.adapterType = \"{}\"", self.adapter));
         line(format_args!("ddb.geometry.cylinders = \"{cylinders}\""));
         line(format_args!("ddb.geometry.heads = \"{heads}\""));
         line(format_args!("ddb.geometry.sectors = \"{sectors}\""));
         line(format_args!("ddb.longContentID = \"{}{:08x}\"", hex(&ids.long), ids.cid));
-        line(format_args!("ddb.uuid = \"{}\"", scsi_id(&ids.scsi)));
-        line(format_args!("ddb.uuid.image = \"{}\"", ids.uuid));
-        line(format_args!("ddb.virtualHWVersion = \"4\""));
+        if self.style == (Style::Vmfs { thin: true }) {
+            line(format_args!("ddb.thinProvisioned = \"1\""));
+        }
+        if self.style != Style::Stream {
+            line(format_args!("ddb.uuid = \"{}\"", scsi_id(&ids.scsi)));
+        }
+        if matches!(self.style, Style::Hosted(_)) {
+            // Without it VirtualBox calls a disk inaccessible; VMware's datastores and streams have none.
+            line(format_args!("ddb.uuid.image = \"{}\"", ids.uuid));
+        }
+        line(format_args!("ddb.virtualHWVersion = \"{}\"", self.wish.hw_version.unwrap_or(HW_VERSION)));
         text
     }
 }
+
+/// The virtual hardware that every product takes.
+const HW_VERSION: u32 = 4;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

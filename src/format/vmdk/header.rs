@@ -35,6 +35,7 @@ pub const LEN: usize = 512;
 pub const MAGIC: [u8; 4] = *b"KDMV";
 
 const VERSION: u32 = 1;
+const STREAM_VERSION: u32 = 3;
 const FLAG_NEWLINES: u32 = 1 << 0;
 const FLAG_REDUNDANT: u32 = 1 << 1;
 const FLAG_ZEROED_GRAINS: u32 = 1 << 2;
@@ -220,6 +221,25 @@ impl SparseHeader {
     }
 }
 
+/// The header of a streamOptimized extent of `capacity` sectors, or its footer: `gd_offset` is the sector of the directory, all ones in
+/// the header, where that is not known yet. ESXi takes version 3 only.
+pub fn stream_to_bytes(capacity: u64, gd_offset: u64, overhead: u64) -> [u8; LEN] {
+    let mut raw = [0; LEN];
+    raw[at::MAGIC..at::MAGIC + 4].copy_from_slice(&MAGIC);
+    LittleEndian::write_u32(&mut raw[at::VERSION..], STREAM_VERSION);
+    LittleEndian::write_u32(&mut raw[at::FLAGS..], FLAG_NEWLINES | FLAG_COMPRESSED | FLAG_MARKERS);
+    LittleEndian::write_u64(&mut raw[at::CAPACITY..], capacity);
+    LittleEndian::write_u64(&mut raw[at::GRAIN_SIZE..], super::layout::GRAIN_SECTORS);
+    LittleEndian::write_u64(&mut raw[at::DESCRIPTOR_OFFSET..], super::layout::DESCRIPTOR_OFFSET);
+    LittleEndian::write_u64(&mut raw[at::DESCRIPTOR_SIZE..], super::layout::DESCRIPTOR_SECTORS);
+    LittleEndian::write_u32(&mut raw[at::GTES_PER_GT..], super::layout::GTES_PER_GT);
+    LittleEndian::write_u64(&mut raw[at::GD_OFFSET..], gd_offset);
+    LittleEndian::write_u64(&mut raw[at::OVERHEAD..], overhead);
+    raw[at::NEWLINES..at::NEWLINES + 4].copy_from_slice(&NEWLINES);
+    raw[at::COMPRESS_ALGORITHM] = 1;
+    raw
+}
+
 /// The header of an extent of this layout.
 pub fn to_bytes(layout: &Layout) -> [u8; LEN] {
     let mut raw = [0; LEN];
@@ -227,9 +247,11 @@ pub fn to_bytes(layout: &Layout) -> [u8; LEN] {
     LittleEndian::write_u32(&mut raw[at::VERSION..], VERSION);
     LittleEndian::write_u32(&mut raw[at::FLAGS..], FLAG_NEWLINES | FLAG_REDUNDANT);
     LittleEndian::write_u64(&mut raw[at::CAPACITY..], layout.capacity);
-    LittleEndian::write_u64(&mut raw[at::GRAIN_SIZE..], super::layout::GRAIN_SECTORS);
-    LittleEndian::write_u64(&mut raw[at::DESCRIPTOR_OFFSET..], super::layout::DESCRIPTOR_OFFSET);
-    LittleEndian::write_u64(&mut raw[at::DESCRIPTOR_SIZE..], super::layout::DESCRIPTOR_SECTORS);
+    LittleEndian::write_u64(&mut raw[at::GRAIN_SIZE..], layout.grain_sectors);
+    if layout.descriptor_sectors > 0 {
+        LittleEndian::write_u64(&mut raw[at::DESCRIPTOR_OFFSET..], super::layout::DESCRIPTOR_OFFSET);
+        LittleEndian::write_u64(&mut raw[at::DESCRIPTOR_SIZE..], layout.descriptor_sectors);
+    }
     LittleEndian::write_u32(&mut raw[at::GTES_PER_GT..], super::layout::GTES_PER_GT);
     LittleEndian::write_u64(&mut raw[at::RGD_OFFSET..], layout.rgd_offset);
     LittleEndian::write_u64(&mut raw[at::GD_OFFSET..], layout.gd_offset);
@@ -253,6 +275,6 @@ mod tests {
             0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x0a, 0x20, 0x0d, 0x0a, 0x00, 0x00, 0x00,
         ];
         want.resize(512, 0);
-        assert_eq!(to_bytes(&Layout::new(204_836)).as_slice(), want);
+        assert_eq!(to_bytes(&Layout::new(204_836, 128, true)).as_slice(), want);
     }
 }

@@ -20,6 +20,7 @@ mod extent;
 mod extents;
 mod flat;
 mod grain_tables;
+mod grains;
 mod header;
 mod image;
 mod layout;
@@ -31,7 +32,9 @@ mod reader;
 mod recorded;
 mod sesparse;
 mod sparse;
+mod split;
 mod stream;
+mod stream_optimized;
 
 use super::{Format, Probe, Records, Subformat, Takes};
 use crate::fault::{Fault, Kind};
@@ -45,10 +48,35 @@ pub const FORMAT: Format = Format {
     recognise: |probe| Ok(recognise(probe)),
     stray: Some(beside::stray),
     open: Some(reader::open),
-    records: &[Records::Adapter, Records::Uuid, Records::Cid],
+    records: &[Records::Adapter, Records::Uuid, Records::Cid, Records::HwVersion],
     subformats: &[
-        Subformat { name: "monolithicSparse", short: "sparse", takes: &[Takes::Base], writer: sparse::writer },
-        Subformat { name: "monolithicFlat", short: "flat", takes: &[Takes::Preallocate], writer: flat::writer },
+        Subformat {
+            name: "monolithicSparse",
+            short: "sparse",
+            takes: &[Takes::Base, Takes::BlockSize],
+            writer: sparse::writer,
+        },
+        Subformat { name: "monolithicFlat", short: "flat", takes: &[Takes::Preallocate], writer: flat::monolithic },
+        Subformat {
+            name: "twoGbMaxExtentSparse",
+            short: "twoGbMaxExtentSparse",
+            takes: &[Takes::BlockSize],
+            writer: split::sparse,
+        },
+        Subformat {
+            name: "twoGbMaxExtentFlat",
+            short: "twoGbMaxExtentFlat",
+            takes: &[Takes::Preallocate],
+            writer: flat::in_pieces,
+        },
+        Subformat {
+            name: "streamOptimized",
+            short: "stream",
+            takes: &[Takes::Level],
+            writer: stream_optimized::writer,
+        },
+        Subformat { name: "vmfs", short: "vmfs", takes: &[Takes::Preallocate], writer: flat::vmfs },
+        Subformat { name: "vmfsThin", short: "vmfsThin", takes: &[], writer: flat::vmfs_thin },
     ],
 };
 
@@ -71,4 +99,15 @@ fn capacity(facts: &Facts, output: &std::path::Path) -> Result<u64, Fault> {
             .advice("a guest would see an empty disk; a raw output keeps the bytes"));
     }
     Ok(facts.virtual_size.div_ceil(SECTOR))
+}
+
+/// Sectors in a grain: `--block-size`, within what all readers take.
+fn grain_sectors(wish: &crate::format::Wish) -> Result<u64, Fault> {
+    let Some(bytes) = wish.block_size else { return Ok(layout::GRAIN_SECTORS) };
+    match bytes.is_power_of_two() && (4096..=layout::GRAIN).contains(&bytes) {
+        true => Ok(bytes / SECTOR),
+        false => Err(Fault::new(Kind::Usage, &wish.output, "--block-size: the grain of a VMDK")
+            .found(bytes)
+            .expected(format!("a power of two from 4096 to {}", layout::GRAIN))),
+    }
 }
