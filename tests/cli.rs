@@ -67,7 +67,9 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd", "o.raw", "-s", "flat"], "-s"),
         (vec!["in.vhd", "o.vhdx"], ".vhd .vmdk .raw .img .iso"),
         (vec!["in.vhd", "o"], ".vhd .vmdk .raw .img .iso"),
-        (vec!["in.vhd", "-"], "standard output"),
+        (vec!["in.vhd", "-"], "or -O"),
+        (vec!["in.vhd", "-", "-O", "vmdk"], "VHD fixed, VMDK streamOptimized, raw disk"),
+        (vec!["in.vhd", "-", "-O", "vhd", "-s", "dynamic"], "standard output cannot seek"),
         (vec!["-", "o.vmdk"], "standard input"),
         (vec!["info", "-"], "standard input"),
     ] {

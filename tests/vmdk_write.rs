@@ -226,3 +226,38 @@ fn a_2040_gib_vhd_with_a_few_blocks_costs_its_blocks() {
     assert_eq!(out[grain..grain + 65_536], [3; 65_536]);
     assert_eq!(grain + 65_536, out.len());
 }
+
+#[cfg(unix)]
+#[test]
+fn r24_a_disk_of_three_hundred_pieces_is_written_with_few_handles() {
+    use std::os::unix::fs::FileExt;
+    let folder = scratch();
+    let raw = fs::File::create(folder.path().join("a.raw")).unwrap();
+    let size = 300 * 4_192_256 * 512u64 - 512;
+    raw.set_len(size).unwrap();
+    let places = [0, 4_192_256 * 512 - 512, 4_192_256 * 512, 150 * 4_192_256 * 512, size - 512];
+    for place in places {
+        raw.write_all_at(&[0xC3; 512], place).unwrap();
+    }
+    for kind in ["twoGbMaxExtentSparse", "twoGbMaxExtentFlat"] {
+        let script = format!("ulimit -n 128; exec \"$0\" a.raw o.vmdk -s {kind} --force --no-sync");
+        let mut sh = std::process::Command::new("sh");
+        sh.current_dir(folder.path()).args(["-c", &script, env!("CARGO_BIN_EXE_vdconv")]);
+        common::Ran::of(&mut sh).succeeds();
+        assert_eq!(common::names(folder.path()).len(), 302);
+        let script = "ulimit -n 128; exec \"$0\" o.vmdk back.raw --force --no-sync";
+        let mut sh = std::process::Command::new("sh");
+        sh.current_dir(folder.path()).args(["-c", script, env!("CARGO_BIN_EXE_vdconv")]);
+        common::Ran::of(&mut sh).succeeds();
+        let back = fs::File::open(folder.path().join("back.raw")).unwrap();
+        assert_eq!(back.metadata().unwrap().len(), size);
+        let mut sector = [0; 512];
+        for place in places {
+            back.read_exact_at(&mut sector, place).unwrap();
+            assert_eq!(sector, [0xC3; 512], "{kind} {place}");
+        }
+        for name in common::names(folder.path()).iter().filter(|name| *name != "a.raw") {
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
+    }
+}

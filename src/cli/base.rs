@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use vdconv::fault::{Fault, Kind};
 use vdconv::format::{self, Base, OpenOptions};
 use vdconv::image::Disk;
-use vdconv::io::{Gate, Target};
+use vdconv::io::Gate;
 
 /// The image that the output is a delta on top of.
 pub struct Under {
@@ -17,14 +17,14 @@ pub struct Under {
 }
 
 impl Under {
-    pub fn open(name: &Path, options: &OpenOptions, target: &Target) -> Result<Under, Fault> {
+    pub fn open(name: &Path, options: &OpenOptions, folder: &Path) -> Result<Under, Fault> {
         // What the input is, whose child, and what of it is believed, says nothing about the base: it is read as readers of the delta
         // will read it.
         let options =
             OpenOptions { format: None, parents: Vec::new(), ignore_bitmaps: false, is_base: true, ..options.clone() };
         let disk = format::open(&mut Gate::new(), name, &options)?;
         let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| Fault::io(path, "cannot look at", error));
-        let (absolute, folder) = (real(name)?, real(target.folder())?);
+        let (absolute, folder) = (real(name)?, real(folder)?);
         let relative = relative_path(&folder, &absolute)
             .ok_or_else(|| Fault::new(Kind::Outside, name, "--base: no path leads to it from the output's drive"))?;
         Ok(Under { name: name.to_path_buf(), disk, relative, absolute })

@@ -8,10 +8,11 @@ use vdconv::engine::{self, Control, MapFeed, Sources, Tally};
 use vdconv::fault::{Fault, Kind};
 use vdconv::format::{self, OpenOptions, Records, Wish};
 use vdconv::image::{Disk, Identifiers, Order, Plan, Writer};
-use vdconv::io::{Gate, OutputFile, OutputOptions, Outputs, Target, sys};
+use vdconv::io::{Gate, OutputOptions, Outputs, sys};
 
 use super::args::ConvertArgs;
 use super::base::Under;
+use super::destination::Destination;
 use super::interrupt::Interrupt;
 use super::output_kind::OutputKind;
 use super::report::{self, Problem, Product, Source};
@@ -25,14 +26,14 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let started = Instant::now();
     let kind = OutputKind::choose(args)?;
     let epoch = source_date_epoch()?;
-    let target = Target::resolve(&args.output)?;
+    let destination = Destination::resolve(args, kind)?;
     let options = args.source.options();
     let mut disk = format::open(&mut Gate::new(), &args.input, &options)?;
     grow(&mut disk, args)?;
-    let under = args.base.as_ref().map(|name| Under::open(name, &options, &target)).transpose()?;
+    let under = args.base.as_ref().map(|name| Under::open(name, &options, destination.folder())).transpose()?;
     let base = under.as_ref().map(|under| &under.disk);
     let identifiers = identifiers(args, &options, &disk, base, kind, epoch)?;
-    let file_name = target.file(None).file_name().unwrap_or_default().to_os_string();
+    let file_name = destination.file_name(&args.input, kind.format.name);
     let wish = Wish {
         adapter: args.adapter,
         time: epoch.map_or_else(SystemTime::now, |epoch| UNIX_EPOCH + Duration::from_secs(epoch.into())),
@@ -42,11 +43,12 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         block_size: args.block_size,
         level: if args.fast { Some(1) } else { args.level },
         hw_version: args.hw_version,
+        stream: destination.is_pipe(),
         base: under.as_ref().map(Under::facts),
         ..Wish::new(args.output.clone(), file_name, identifiers)
     };
     let writer = (kind.subformat.writer)(&disk.facts, &wish)?;
-    let wanted = wanted(&target, writer.plan());
+    let wanted = destination.wanted(writer.plan());
     let sources: Vec<_> = disk.files().iter().chain(base.into_iter().flat_map(Disk::files)).cloned().collect();
     Outputs::check(&wanted, &sources, args.force)?;
 
@@ -57,7 +59,9 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     if let Some(why) = disk.facts.unfit_for_machines.filter(|_| !kind.subformat.name.is_empty()) {
         warnings.push(Fault::new(Kind::Unsupported, &args.input, why));
     }
-    warnings.extend(space(&disk, &target, writer.plan())?);
+    if !destination.is_pipe() {
+        warnings.extend(space(&disk, destination.folder(), writer.plan())?);
+    }
     let warn = |warnings: &[Fault]| {
         if !args.quiet {
             show::warnings(warnings);
@@ -75,7 +79,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     // From here on there is something to clean up.
     interrupt.watch()?;
     let how = OutputOptions { force: args.force, sync: !args.no_sync, holes: writer.plan().holes };
-    let outputs = Outputs::create(target.folder(), &wanted, how)?;
+    let outputs = destination.create(&wanted, how, interrupt)?;
     let tally = move_data(args, Sources { disk: &disk, base }, writer.as_ref(), &outputs, jobs, interrupt)?;
     let moved = started.elapsed();
     let mut late: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
@@ -93,7 +97,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         disk: &disk,
         kind,
         wish: &wish,
-        wanted: &wanted,
+        names: destination.names(&wanted),
         tally,
         jobs,
         file_size,
@@ -172,16 +176,11 @@ fn identifiers(
     Ok(identifiers)
 }
 
-fn wanted(target: &Target, plan: &Plan) -> Vec<OutputFile> {
-    plan.files.iter().map(|f| OutputFile { path: target.file(f.suffix.as_deref()), len: f.len }).collect()
-}
-
 /// Refused where more must be allocated than is free, a warning where more may be needed (R19). Where the system does not tell, neither.
-fn space(disk: &Disk, target: &Target, plan: &Plan) -> Result<Option<Fault>, Fault> {
-    let Ok(free) = sys::free_space(target.folder()) else { return Ok(None) };
-    let short = |what: &'static str| {
-        Fault::new(Kind::NoSpace, target.folder(), what).found(format!("{} free", show::size(free)))
-    };
+fn space(disk: &Disk, folder: &Path, plan: &Plan) -> Result<Option<Fault>, Fault> {
+    let Ok(free) = sys::free_space(folder) else { return Ok(None) };
+    let short =
+        |what: &'static str| Fault::new(Kind::NoSpace, folder, what).found(format!("{} free", show::size(free)));
     let must = plan.files.iter().filter_map(|file| file.len).fold(0u64, u64::saturating_add);
     if !plan.holes && must > free {
         return Err(short("the output does not fit").against(format!("it takes {}", show::size(must))));
@@ -241,7 +240,7 @@ struct Done<'a> {
     disk: &'a Disk,
     kind: OutputKind,
     wish: &'a Wish,
-    wanted: &'a [OutputFile],
+    names: Vec<String>,
     tally: Tally,
     jobs: usize,
     file_size: u64,
@@ -268,7 +267,7 @@ impl Done<'_> {
                 stored: self.tally.stored,
             },
             output: Product {
-                files: self.wanted.iter().map(|w| text(&w.path)).collect(),
+                files: self.names.clone(),
                 format: self.kind.format.name,
                 subformat,
                 file_size: self.file_size,

@@ -23,6 +23,11 @@ impl Interrupt {
         &self.flag
     }
 
+    /// The same flag, to be kept.
+    pub fn shared(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
+    }
+
     /// After the clean-up, if a signal came: ends the program as it would have, so that a shell's loop stops too.
     pub fn end_by_it(&self) {
         if self.flag.load(Ordering::SeqCst) {

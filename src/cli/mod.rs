@@ -3,6 +3,7 @@
 mod args;
 mod base;
 mod convert;
+mod destination;
 mod info;
 mod interrupt;
 mod output_kind;

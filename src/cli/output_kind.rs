@@ -17,7 +17,6 @@ impl OutputKind {
     /// By `-O` and `-s`, or by OUTPUT's ending; options that would be without effect are refused.
     pub fn choose(args: &ConvertArgs) -> Result<OutputKind, Fault> {
         no_stream(&args.input, "reading from standard input")?;
-        no_stream(&args.output, "writing to standard output")?;
         let format = args.output_format.or_else(|| format::by_output_ending(&args.output)).ok_or_else(|| {
             let endings: Vec<_> =
                 FORMATS.iter().flat_map(|f| f.output_endings).map(|ending| format!(".{ending}")).collect();
@@ -53,12 +52,8 @@ impl OutputKind {
             ("--level", args.level.is_some(), Takes::Level),
             ("--fast", args.fast, Takes::Level),
         ] {
-            if given && !takes(subformat, what) {
-                let all =
-                    FORMATS.iter().flat_map(|f| f.subformats.iter().map(|s| OutputKind { format: f, subformat: s }));
-                let fit: Vec<_> = all.filter(|kind| takes(kind.subformat, what)).map(OutputKind::words).collect();
-                return Err(usage(format!("{option}: not for a {}", kind.words()))
-                    .expected(format!("one of {}", fit.join(", "))));
+            if given {
+                kind.must_take(what, option)?;
             }
         }
         for (option, given, what) in [
@@ -72,6 +67,16 @@ impl OutputKind {
             }
         }
         Ok(kind)
+    }
+
+    /// Refused, naming the kinds that do, where this one does not.
+    pub fn must_take(self, what: Takes, why: &str) -> Result<(), Fault> {
+        if self.subformat.takes.contains(&what) {
+            return Ok(());
+        }
+        let all = FORMATS.iter().flat_map(|f| f.subformats.iter().map(|s| OutputKind { format: f, subformat: s }));
+        let fit: Vec<_> = all.filter(|kind| kind.subformat.takes.contains(&what)).map(OutputKind::words).collect();
+        Err(usage(format!("{why}: not for a {}", self.words())).expected(format!("one of {}", fit.join(", "))))
     }
 
     pub fn words(self) -> String {

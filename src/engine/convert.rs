@@ -100,10 +100,13 @@ pub fn convert(
         run.work();
     });
     let Conversion { feed, turnstile, first_fault, tally, .. } = run;
-    control.go_on()?;
-    if let Some((_, fault)) = first_fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let fault = first_fault.into_inner().unwrap_or_else(PoisonError::into_inner).map(|(_, fault)| fault);
+    // Where a pipe was interrupted it says what became of the output.
+    if let Some(fault) = fault.clone().filter(|fault| fault.kind() == Kind::Interrupted) {
         return Err(fault);
     }
+    control.go_on()?;
+    fault.map_or(Ok(()), Err)?;
     feed.into_inner().unwrap_or_else(PoisonError::into_inner).feed.finish()?;
     let mut placer = turnstile.into_inner();
     writes.clear();

@@ -87,6 +87,8 @@ pub enum Takes {
     BlockSize,
     /// `--level`: it is compressed.
     Level,
+    /// `-`: it is written in order, without seeking.
+    Pipe,
 }
 
 /// What the user, and the names of the files, ask of an output.

@@ -44,13 +44,19 @@ impl Reopened {
 }
 
 impl Handles {
-    fn kept(&self, path: &std::path::Path) -> Option<Arc<File>> {
+    /// The open file of this path, where it is open still.
+    pub fn kept(&self, path: &std::path::Path) -> Option<Arc<File>> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = open.iter().position(|(kept, _)| kept == path)?;
         let found = open.remove(place)?;
         let file = Arc::clone(&found.1);
         open.push_front(found);
         Some(file)
+    }
+
+    /// Closes all that nobody uses.
+    pub fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Keeps an open file, and lets go of the one that was not used for the longest time.

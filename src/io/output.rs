@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempPath;
 
+use super::handles::Handles;
 use super::input::InputFile;
+use super::pipe::Pipe;
 use super::sys::{self, FileKind};
 use crate::fault::{Fault, Kind};
 
@@ -113,14 +115,28 @@ pub struct OutputFile {
 
 struct Temporary {
     path: PathBuf,
-    file: File,
     name: TempPath,
     written: AtomicU64,
 }
 
-/// All files of one conversion. Dropped before they are published, they are removed.
+impl Temporary {
+    /// The open file; opened again where its handle was given to another piece of the set meanwhile.
+    fn file(&self, handles: &Handles) -> Result<Arc<File>, Fault> {
+        if let Some(file) = handles.kept(&self.name) {
+            return Ok(file);
+        }
+        let file = sys::open_write(&self.name).map_err(|e| Fault::io(&self.path, "cannot open the output again", e))?;
+        Ok(handles.keep(&self.name, file))
+    }
+}
+
+/// All files of one conversion, which are removed where they are dropped before they are published; or a pipe, into which everything
+/// goes in its order.
 pub struct Outputs {
     files: Vec<Temporary>,
+    /// A set may have a thousand pieces.
+    handles: Handles,
+    pipe: Option<Pipe>,
     folder: PathBuf,
     force: bool,
     sync: bool,
@@ -165,7 +181,7 @@ impl Outputs {
 
     /// Makes the files under temporary names in `folder`. The last of `wanted` is the one that names the others.
     pub fn create(folder: &Path, wanted: &[OutputFile], options: OutputOptions) -> Result<Outputs, Fault> {
-        let mut files = Vec::new();
+        let (mut files, handles) = (Vec::new(), Handles::default());
         for OutputFile { path, len } in wanted {
             let made = sys::temporary(folder, PREFIX)
                 .map_err(|e| Fault::io(path, "cannot make a file in the output's folder", e))?;
@@ -173,10 +189,24 @@ impl Outputs {
             if let Some(len) = len {
                 file.set_len(*len).map_err(|e| Fault::io(path, "cannot set the length of the output", e).found(len))?;
             }
-            files.push(Temporary { path: path.clone(), file, name, written: AtomicU64::new(0) });
+            handles.keep(&name, file);
+            files.push(Temporary { path: path.clone(), name, written: AtomicU64::new(0) });
         }
         let OutputOptions { force, sync, holes } = options;
-        Ok(Outputs { files, folder: folder.to_path_buf(), force, sync, holes })
+        Ok(Outputs { files, handles, pipe: None, folder: folder.to_path_buf(), force, sync, holes })
+    }
+
+    /// The one file of a conversion goes into a pipe: nothing of it can be taken back, and nothing is a hole.
+    pub fn into_pipe(pipe: Pipe) -> Outputs {
+        Outputs {
+            files: Vec::new(),
+            handles: Handles::default(),
+            pipe: Some(pipe),
+            folder: PathBuf::new(),
+            force: false,
+            sync: false,
+            holes: false,
+        }
     }
 
     fn file(&self, index: usize) -> Result<&Temporary, Fault> {
@@ -185,10 +215,14 @@ impl Outputs {
 
     /// Writes all of `bytes` at byte `at`.
     pub fn write(&self, index: usize, at: u64, bytes: &[u8]) -> Result<(), Fault> {
+        if let Some(pipe) = &self.pipe {
+            return pipe.write(at, bytes);
+        }
         let out = self.file(index)?;
+        let file = out.file(&self.handles)?;
         let mut done = 0;
         while done < bytes.len() {
-            match sys::write_at(&out.file, &bytes[done..], at + done as u64) {
+            match sys::write_at(&file, &bytes[done..], at + done as u64) {
                 Ok(0) => return Err(cannot_write(&out.path, at + done as u64, io::ErrorKind::WriteZero.into())),
                 Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -216,8 +250,13 @@ impl Outputs {
 
     /// Sets a file's length.
     pub fn set_len(&self, index: usize, len: u64) -> Result<(), Fault> {
+        if self.pipe.is_some() {
+            return Ok(()); // it has the length that went out
+        }
         let out = self.file(index)?;
-        out.file.set_len(len).map_err(|e| Fault::io(&out.path, "cannot set the length of the output", e).found(len))
+        out.file(&self.handles)?
+            .set_len(len)
+            .map_err(|e| Fault::io(&out.path, "cannot set the length of the output", e).found(len))
     }
 
     /// Waits until all that was written is on stable storage; nothing under `--no-sync`.
@@ -226,26 +265,36 @@ impl Outputs {
             return Ok(());
         }
         self.files.iter().try_for_each(|out| {
-            out.file.sync_all().map_err(|e| Fault::io(&out.path, "cannot bring the output to stable storage", e))
+            out.file(&self.handles)?
+                .sync_all()
+                .map_err(|e| Fault::io(&out.path, "cannot bring the output to stable storage", e))
         })
     }
 
     /// Bytes written so far.
     pub fn bytes_written(&self) -> u64 {
-        self.files.iter().map(|f| f.written.load(Ordering::Relaxed)).sum()
+        let piped = self.pipe.as_ref().map_or(0, Pipe::written);
+        self.files.iter().map(|f| f.written.load(Ordering::Relaxed)).sum::<u64>() + piped
     }
 
     /// The sum of the files' lengths, and of what they take up on disk.
     pub fn sizes(&self) -> (u64, u64) {
-        let metas = self.files.iter().filter_map(|f| f.file.metadata().ok());
+        if let Some(pipe) = &self.pipe {
+            return (pipe.written(), pipe.written());
+        }
+        let metas = self.files.iter().filter_map(|f| fs::metadata(&f.name).ok());
         metas.fold((0, 0), |(len, allocated), meta| (len + meta.len(), allocated + sys::allocated(&meta)))
     }
 
     /// Gives the files their final names, all or none of them: in order, the one that names the others last. The warning is about the
     /// folder that could not be brought to stable storage.
     pub fn publish(self) -> Result<Option<Fault>, Fault> {
-        let Outputs { files, folder, force, sync, .. } = self;
+        let Outputs { files, handles, pipe, folder, force, sync, .. } = self;
+        if pipe.is_some() {
+            return Ok(None);
+        }
         // Handles are closed before any rename: some systems refuse to rename an open file.
+        handles.close();
         let names: Vec<(TempPath, PathBuf)> = files.into_iter().map(|t| (t.name, t.path)).collect();
         match (force, names.len()) {
             // A single file is exchanged in one step: at every moment the old or the new one is there, whole.

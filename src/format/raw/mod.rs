@@ -17,5 +17,5 @@ pub const FORMAT: Format = Format {
     stray: None,
     open: Some(reader::open),
     records: &[],
-    subformats: &[Subformat { name: "", short: "", takes: &[Takes::Preallocate], writer: writer::writer }],
+    subformats: &[Subformat { name: "", short: "", takes: &[Takes::Preallocate, Takes::Pipe], writer: writer::writer }],
 };

@@ -49,7 +49,7 @@ pub const FORMAT: Format = Format {
             takes: &[Takes::Contiguous, Takes::BlockSize],
             writer: dynamic::dynamic,
         },
-        Subformat { name: "fixed", short: "fixed", takes: &[Takes::Preallocate], writer: fixed::writer },
+        Subformat { name: "fixed", short: "fixed", takes: &[Takes::Preallocate, Takes::Pipe], writer: fixed::writer },
         Subformat {
             name: "differencing",
             short: "differencing",

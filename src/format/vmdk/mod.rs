@@ -72,7 +72,7 @@ pub const FORMAT: Format = Format {
         Subformat {
             name: "streamOptimized",
             short: "stream",
-            takes: &[Takes::Level],
+            takes: &[Takes::Level, Takes::Pipe],
             writer: stream_optimized::writer,
         },
         Subformat { name: "vmfs", short: "vmfs", takes: &[Takes::Preallocate], writer: flat::vmfs },

@@ -53,7 +53,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
         place_unit: GRAIN,
         test_unit: GRAIN,
         order: if wish.stream { Order::Stream } else { Order::Ordered },
-        holes: true,
+        holes: !wish.stream,
         decisions: descriptor.decisions().into_iter().chain([format!("compression level {level}")]).collect(),
         notes: descriptor.notes(facts),
     };

@@ -33,6 +33,11 @@ pub fn open_read(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
+/// Opens a file that was made here for writing, again; never what a link leads to.
+pub fn open_write(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)
+}
+
 /// Opens a file beneath a folder for reading, and never waits.
 pub fn open_beneath(folder: &cap_std::fs::Dir, name: &Path) -> io::Result<File> {
     use cap_std::fs::OpenOptionsExt as _;
@@ -130,4 +135,40 @@ pub fn end_by_signal(signal: usize) {
     if let Ok(signal) = i32::try_from(signal) {
         let _ = signal_hook::low_level::emulate_default_handler(signal);
     }
+}
+
+/// Is standard output a terminal?
+pub fn stdout_is_terminal() -> bool {
+    io::IsTerminal::is_terminal(&io::stdout())
+}
+
+/// Standard output as a file of our own handle.
+pub fn stdout_file() -> io::Result<File> {
+    Ok(File::from(rustix::io::dup(rustix::stdio::stdout())?))
+}
+
+/// Opens a FIFO or a character device for writing and does not wait; `None`: nobody reads the FIFO yet.
+pub fn open_to_write_in_place(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    match OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes some of `bytes` where that is possible within `wait`; 0 where it is not. No more than a pipe takes at once goes into
+/// anything but a regular file, since the write would wait for the rest.
+pub fn write_within(file: &File, bytes: &[u8], wait: std::time::Duration) -> io::Result<usize> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    if kind(&file.metadata()?) == FileKind::Regular {
+        return Ok(rustix::io::write(file, bytes)?);
+    }
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+    let mut fds = [PollFd::new(file, PollFlags::OUT)];
+    if poll(&mut fds, Some(&timeout))? == 0 {
+        return Ok(0);
+    }
+    let most = bytes.len().min(rustix::pipe::PIPE_BUF);
+    Ok(rustix::io::write(file, &bytes[..most])?)
 }

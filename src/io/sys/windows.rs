@@ -33,6 +33,11 @@ pub fn open_read(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file on a disk"))
 }
 
+/// Opens a file that was made here for writing, again; never what a link leads to.
+pub fn open_write(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).open(path)
+}
+
 /// Opens a file beneath a folder for reading; devices and pipes are refused.
 pub fn open_beneath(folder: &cap_std::fs::Dir, name: &Path) -> io::Result<File> {
     let file = folder.open(name)?.into_std();
@@ -99,3 +104,25 @@ pub fn watch_signals(flag: &Arc<AtomicBool>, signal: &Arc<AtomicUsize>) -> io::R
 
 /// There is no ending by a signal; the exit status tells.
 pub fn end_by_signal(_signal: usize) {}
+
+/// Is standard output a terminal?
+pub fn stdout_is_terminal() -> bool {
+    io::IsTerminal::is_terminal(&io::stdout())
+}
+
+/// Standard output as a file of our own handle.
+pub fn stdout_file() -> io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
+}
+
+/// There are no FIFOs and devices among the files here.
+pub fn open_to_write_in_place(path: &Path) -> io::Result<Option<File>> {
+    OpenOptions::new().write(true).open(path).map(Some)
+}
+
+/// Writes some of `bytes`; waits as long as the receiver does.
+pub fn write_within(file: &File, bytes: &[u8], _wait: std::time::Duration) -> io::Result<usize> {
+    let mut file = file;
+    io::Write::write(&mut file, bytes)
+}
