@@ -3,6 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Every kind that can be written.
+pub const KINDS: [&str; 7] = [
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "streamOptimized",
+    "vmfs",
+    "vmfsThin",
+];
+
 /// A VMDK, read whole.
 pub struct Vmdk {
     /// Bytes of the disk.

@@ -1,0 +1,86 @@
+//! Each kind that can be read into each kind that can be written, at sizes that are no whole units.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::packed::{Stream, marker, tables_in_front};
+use common::vhd::{Vhd, strict};
+use common::vmdk::{KINDS, Sparse, descriptor};
+use common::{pattern, run, scratch, vmdk};
+
+/// The guest in an output, by a reader that takes nothing but what the strictest readers take.
+fn guest_of(folder: &Path, name: &str) -> Vec<u8> {
+    let path = folder.join(name);
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("vmdk") => vmdk::read(&path).guest,
+        Some("vhd") => strict(&fs::read(path).unwrap(), None).guest,
+        _ => fs::read(path).unwrap(),
+    }
+}
+
+/// Every kind that can be read, as files of `folder`: the names to give.
+fn sources(folder: &Path, guest: &[u8]) -> Vec<&'static str> {
+    let sectors = guest.len() as u64 / 512;
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+    put("s.raw", guest);
+    put("dynamic.vhd", &Vhd::dynamic_of(guest, 512 << 10).build());
+    put("fixed.vhd", &Vhd::fixed_of(guest).build());
+    let base = Vhd::dynamic_of(&vec![0x3C; guest.len()], 2 << 20);
+    let mut child = Vhd::child_of(&base, guest, 2 << 20, |_| true);
+    child.parent_name = "under.vhd".into();
+    put("under.vhd", &base.build());
+    put("child.vhd", &child.build());
+    put("sparse.vmdk", &Sparse::of(guest).build());
+    put("stream.vmdk", &Stream::of(guest).build());
+    put("front.vmdk", &tables_in_front(guest, marker));
+    let half = sectors / 2;
+    let lines = format!("RW {half} FLAT \"s.raw\" 0\nRW {} FLAT \"s.raw\" {half}", sectors - half);
+    put("flat.vmdk", descriptor("twoGbMaxExtentFlat", 1, None, &lines).as_bytes());
+    put("vmfs.vmdk", descriptor("vmfs", 1, None, &format!("RW {sectors} VMFS \"s.raw\"")).as_bytes());
+    let mut all = vec!["s.raw", "dynamic.vhd", "fixed.vhd", "child.vhd", "sparse.vmdk", "stream.vmdk", "vmfs.vmdk"];
+    // Each half needs a sector.
+    all.extend((half > 0).then_some("flat.vmdk"));
+    all.push("front.vmdk");
+    all
+}
+
+#[test]
+fn every_kind_comes_out_whole_in_every_kind() {
+    for sectors in [1, 3, 700, 2048] {
+        let guest = pattern(sectors, |n| n > 0 && n % 300 > 200);
+        let folder = scratch();
+        for source in sources(folder.path(), &guest) {
+            let vmdks = KINDS.map(|kind| ("o.vmdk", kind));
+            for (output, kind) in vmdks.into_iter().chain([("o.vhd", "dynamic"), ("o.vhd", "fixed"), ("o.raw", "")]) {
+                let kind_args: &[&str] = if kind.is_empty() { &[] } else { &["-s", kind] };
+                let ran = run(folder.path(), [&[source, output, "--force", "--no-sync"], kind_args].concat());
+                assert_eq!(ran.status, Some(0), "{source} to {kind}: {}", ran.err);
+                assert!(guest_of(folder.path(), output) == guest, "{source} to {kind} at {sectors} sectors");
+                // And back.
+                run(folder.path(), [output, "back.raw", "--force", "--no-sync"]).succeeds();
+                assert!(fs::read(folder.path().join("back.raw")).unwrap() == guest, "{source} to {kind} and back");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_grain_and_block_size_that_can_be_asked_for_is_read_back() {
+    let guest = pattern(9001, |n| n % 700 > 500);
+    let folder = scratch();
+    fs::write(folder.path().join("a.raw"), &guest).unwrap();
+    for (output, kind, sizes) in [
+        ("o.vmdk", "monolithicSparse", ["4K", "8K", "64K"]),
+        ("o.vmdk", "twoGbMaxExtentSparse", ["4K", "16K", "32K"]),
+        ("o.vhd", "dynamic", ["512K", "1M", "2M"]),
+    ] {
+        for size in sizes {
+            run(folder.path(), ["a.raw", output, "-s", kind, "--block-size", size, "--force"]).succeeds();
+            assert!(guest_of(folder.path(), output) == guest, "{kind} {size}");
+            run(folder.path(), [output, "back.raw", "--force"]).succeeds();
+            assert!(fs::read(folder.path().join("back.raw")).unwrap() == guest, "{kind} {size}");
+        }
+    }
+}
