@@ -49,7 +49,7 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd", "o.vmdk", "-s", "stream", "--level", "13"], "--level"),
         (vec!["in.vhd", "o.vmdk", "-s", "stream", "--level", "3", "--fast"], "--fast"),
         (vec!["in.vhd", "o.vmdk", "-s", "stream", "--block-size", "4K"], "VMDK monolithicSparse"),
-        (vec!["in.vhd", "o.vmdk", "--block-size", "2K"], "from 4096 to 65536"),
+        (vec!["in.vhd", "o.vmdk", "--block-size", "2K"], "from 8192 to 65536"),
         (vec!["in.vhd", "o.vhd", "--block-size", "4M"], "from 524288 to 2097152"),
         (vec!["in.vhd", "o.vhd", "--hw-version", "4"], "--hw-version"),
         (vec!["in.vhd", "o.vmdk", "--adapter", "sata"], "pvscsi"),
@@ -70,7 +70,10 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd", "-"], "or -O"),
         (vec!["in.vhd", "-", "-O", "vmdk"], "VHD fixed, VMDK streamOptimized, raw disk"),
         (vec!["in.vhd", "-", "-O", "vhd", "-s", "dynamic"], "standard output cannot seek"),
-        (vec!["-", "o.vmdk"], "standard input"),
+        (vec!["-", "o.vmdk", "--base", "in.vhd"], "--base: what comes through a pipe"),
+        (vec!["-", "o.vmdk", "--parent", "in.vhd"], "--parent: what comes through a pipe"),
+        (vec!["in.vhd", "o.vmdk", "--input-size", "1M"], "--input-size"),
+        (vec!["in.vhd", "/dev/stderr", "-O", "raw"], "open descriptor"),
         (vec!["info", "-"], "standard input"),
     ] {
         let ran = run(folder.path(), &args);

@@ -357,7 +357,8 @@ fn an_output_without_holes_is_the_same_and_has_none() {
                 None => MapFeed::new(&disk, unit),
                 Some(base) => MapFeed::over(&disk, base, unit),
             };
-            engine::convert(Sources { disk: &disk, base }, &mut feed, writer.as_ref(), &outputs, control).unwrap();
+            engine::convert(Sources { disk: Some(&disk), base }, &mut feed, writer.as_ref(), &outputs, control)
+                .unwrap();
             let (len, written) = (outputs.sizes().0, outputs.bytes_written());
             outputs.publish().unwrap();
             both.push(wanted.iter().map(|file| std::fs::read(&file.path).unwrap()).collect::<Vec<_>>());

@@ -118,3 +118,183 @@ fn what_cannot_go_into_a_pipe_is_refused_with_what_can() {
     let ran = Ran::of(full.current_dir(f.path()).args(["-c", script, env!("CARGO_BIN_EXE_vdconv")]));
     ran.fails(1, &["standard output: at byte 0: cannot write: No space left on device"]);
 }
+
+/// Runs the program with these bytes on its standard input.
+fn fed(folder: &std::path::Path, args: &[&str], bytes: &[u8]) -> Ran {
+    use std::io::Write;
+    let mut child = vdconv()
+        .current_dir(folder)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that refuses does not read on.
+    let _ = child.stdin.take().unwrap().write_all(bytes);
+    let end = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ran { status: end.status.code(), out: text(end.stdout), err: text(end.stderr) }
+}
+
+#[test]
+fn a_stream_that_comes_through_a_pipe_is_the_disk_that_it_is_in_a_file() {
+    use common::packed::{Stream, marker, tables_in_front};
+    for sectors in [1, 3, 700, 5000] {
+        let guest = pattern(sectors, |n| n > 0 && n % 700 > 400);
+        let f = folder(&[("a.raw", &guest)]);
+        run(f.path(), ["a.raw", "own.vmdk", "-s", "stream"]).succeeds();
+        let own = fs::read(f.path().join("own.vmdk")).unwrap();
+        let short = Stream { short_last: true, ..Stream::of(&guest) }.build();
+        let mut streams = vec![own, Stream::of(&guest).build(), short];
+        if sectors <= 768 {
+            streams.push(tables_in_front(&guest, marker));
+        }
+        for stream in streams {
+            for (output, options) in
+                [("o.raw", vec![]), ("o.vhd", vec!["-j", "3"]), ("o.vmdk", vec!["--block-size", "8K"])]
+            {
+                let ran = fed(f.path(), &[&["-", output, "--force"], options.as_slice()].concat(), &stream);
+                assert_eq!(ran.status, Some(0), "{}", ran.err);
+                let got = match output {
+                    "o.vhd" => strict(&fs::read(f.path().join(output)).unwrap(), None).guest,
+                    "o.vmdk" => vmdk::read(&f.path().join(output)).guest,
+                    _ => fs::read(f.path().join(output)).unwrap(),
+                };
+                assert!(got == guest, "{sectors} {output}");
+            }
+        }
+    }
+}
+
+#[test]
+fn through_two_pipes_the_bytes_are_those_of_a_direct_conversion() {
+    let f = folder(&[("in.vhd", &Vhd::dynamic_of(&guest(), 2 << 20).build())]);
+    let ids = "--uuid 00112233-4455-6677-8899-aabbccddeeff";
+    let script = format!(
+        "V=\"$0\"; \"$V\" in.vhd -O vmdk -s stream - -q | \"$V\" - piped.vhd {ids} -q && \"$V\" in.vhd direct.vhd {ids} -q \
+         && cmp piped.vhd direct.vhd"
+    );
+    let mut sh = Command::new("sh");
+    sh.current_dir(f.path()).env("SOURCE_DATE_EPOCH", "77").args(["-c", &script, env!("CARGO_BIN_EXE_vdconv")]);
+    Ran::of(&mut sh).succeeds();
+    assert!(strict(&fs::read(f.path().join("piped.vhd")).unwrap(), None).guest == guest());
+}
+
+#[test]
+fn raw_disks_and_fixed_vhds_come_through_pipes_and_must_be_as_long_as_was_said() {
+    let guest = guest();
+    let f = folder(&[]);
+    let size = guest.len().to_string();
+    let vhd = Vhd::fixed_of(&guest).build();
+    for bytes in [&guest, &vhd] {
+        for output in ["o.raw", "o.vmdk", "o.vhd"] {
+            let ran = fed(f.path(), &["-", output, "--input-size", &size, "--force"], bytes);
+            assert_eq!(ran.status, Some(0), "{}", ran.err);
+            run(f.path(), [output, "back.raw", "--force"]).succeeds();
+            assert!(fs::read(f.path().join("back.raw")).unwrap() == guest, "{output}");
+        }
+    }
+    fs::remove_file(f.path().join("back.raw")).unwrap();
+    let grown = fed(f.path(), &["-", "g.raw", "--input-size", &size, "--align", "1M"], &guest);
+    assert_eq!(grown.status, Some(0), "{}", grown.err);
+    let bytes = fs::read(f.path().join("g.raw")).unwrap();
+    assert!(
+        bytes.len().is_multiple_of(1 << 20)
+            && bytes[..guest.len()] == guest
+            && bytes[guest.len()..].iter().all(|b| *b == 0)
+    );
+    let refused = |args: &[&str], bytes: &[u8], status: i32, texts: &[&str]| {
+        fed(f.path(), &[&["-", "x.raw"], args].concat(), bytes).fails(status, texts);
+        assert!(!f.path().join("x.raw").exists());
+    };
+    refused(&["--input-size", &size], &guest[..guest.len() - 1], 1, &["the stream ends too early"]);
+    refused(&["--input-size", &size], &[guest.clone(), vec![0]].concat(), 1, &["more came through the pipe"]);
+    refused(&["--input-size", &size], &[vhd.clone(), vec![0]].concat(), 1, &["more came through the pipe"]);
+    refused(&["-f", "raw"], &guest, 2, &["how long a raw disk is", "hint: --input-size"]);
+    refused(&[], &guest, 1, &["no disk that is known from its first bytes", "--input-size"]);
+    refused(
+        &[],
+        &Vhd::dynamic_of(&guest, 2 << 20).build(),
+        1,
+        &["a VHD is read by seeking", "hint: save it to a file first"],
+    );
+    refused(&[], b"", 1, &["standard input"]);
+    let sparse = vmdk_sparse(&guest);
+    refused(&[], &sparse, 1, &["read by seeking"]);
+    refused(&["--input-size", "1M"], &sparse, 2, &["says itself how long it is"]);
+}
+
+fn vmdk_sparse(guest: &[u8]) -> Vec<u8> {
+    common::vmdk::Sparse::of(guest).build()
+}
+
+#[test]
+fn a_stream_that_is_cut_changed_or_followed_by_something_is_never_a_smaller_disk() {
+    use common::packed::{Stream, marker, tables_in_front};
+    let guest = pattern(700, |n| (128..256).contains(&n));
+    let f = folder(&[]);
+    let bad = |stream: &[u8], texts: &[&str]| {
+        fed(f.path(), &["-", "o.raw"], stream).fails(1, &["standard input: "]).fails(1, texts);
+        assert!(common::names(f.path()).is_empty());
+    };
+    let good = Stream::of(&guest).build();
+    for cut in (0..good.len()).step_by(601).chain([good.len() - 512, good.len() - 1]) {
+        bad(&good[..cut], &[]);
+    }
+    bad(&[good.clone(), b"more".to_vec()].concat(), &["something follows the end"]);
+    let padded = fed(f.path(), &["-", "o.raw"], &[good.clone(), vec![0; 5000]].concat());
+    padded.warns(&["does not end behind its footer", "5000 zeroes more"]);
+    assert!(fs::read(f.path().join("o.raw")).unwrap() == guest);
+    fs::remove_file(f.path().join("o.raw")).unwrap();
+    let changed = |at: usize, bytes: &[u8]| {
+        let mut stream = good.clone();
+        stream[at..at + bytes.len()].copy_from_slice(bytes);
+        stream
+    };
+    let end = good.len();
+    let (table, directory, footer) = (end - 512 * 5 - 2048, end - 512 * 4, end - 1024);
+    bad(&changed(table, &[0; 4]), &["grain table of the stream is not that of its grains"]);
+    bad(&changed(directory, &[0; 4]), &["grain directory of the stream is not that of its tables"]);
+    bad(&changed(footer + 12, &[9]), &["footer", "contradicts"]);
+    bad(&changed(65_536, &640u32.to_le_bytes()), &["do not come in the disk's order", "save it to a file first"]);
+    bad(&changed(65_536, &[128]), &["grain table of the stream is not that of its grains"]);
+    bad(&changed(65_536 + 1, &[0x7F]), &["lies outside the disk"]);
+    bad(&changed(65_536 + 40, &[0xFF; 8]), &["VMDK grain "]);
+    let front = tables_in_front(&guest, marker);
+    let image = common::vmdk::Sparse::of(&guest);
+    for (grain, value) in [(0, 0u32), (1, 130)] {
+        let mut stream = front.clone();
+        let at = image.entry_at(image.gd(), grain);
+        stream[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        bad(&stream, &["tables of the stream are not those of its grains"]);
+    }
+    let last = front.len() - 512;
+    bad(&front[..last - last % 512 - 2048], &[]);
+}
+
+#[test]
+fn r17_a_sender_that_is_silent_keeps_no_signal_from_being_answered() {
+    let f = folder(&[]);
+    let guest = pattern(5000, |_| false);
+    let stream = common::packed::Stream::of(&guest).build();
+    for (first, signal, number) in [(&stream[..0], Signal::INT, 2), (&stream[..70_000], Signal::TERM, 15)] {
+        use std::io::Write;
+        let mut child = vdconv()
+            .current_dir(f.path())
+            .args(["-", "o.vhd"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut sender = child.stdin.take().unwrap();
+        sender.write_all(first).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let asked = Instant::now();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let status = child.wait().unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
+        assert!(common::names(f.path()).is_empty());
+    }
+}

@@ -287,7 +287,17 @@ mod unix {
         }
         // What the system reaches through a descriptor is no name to give a file.
         sh(folder.path(), "$V in.vhd x.raw -q; $V in.vhd /dev/stdout -O raw -q | cmp - x.raw && rm x.raw").succeeds();
-        sh(folder.path(), "(rm gone; $V in.vhd /dev/stdout -O raw) > gone").fails(1, &["/dev/stdout", "no name"]);
+        // Standard output is written to, by whatever name; a file that it leads to is not exchanged for another.
+        let script =
+            "echo kept > log; $V in.vhd /dev/stdout -O raw -q --force >> log; head -c 5 log; wc -c < log; rm log";
+        assert_eq!(sh(folder.path(), script).succeeds().out.split_whitespace().collect::<Vec<_>>(), ["kept", "4101"]);
+        // A closed one loses nothing silently, and one that leads into the source is refused before a byte is written.
+        sh(folder.path(), "$V in.vhd - -O raw >&-").fails(1, &["standard output", "Bad file descriptor"]);
+        let before = fs::read(folder.path().join("in.vhd")).unwrap();
+        for redirection in ["1<>in.vhd", ">>in.vhd"] {
+            sh(folder.path(), &format!("$V in.vhd - -O raw {redirection}")).fails(2, &["standard output is the input"]);
+        }
+        assert!(fs::read(folder.path().join("in.vhd")).unwrap() == before);
         assert_eq!(names(folder.path()), ["in.vhd"]);
         let ran = sh(folder.path(), "$V in.vhd o.vmdk --json >/dev/full")
             .fails(1, &["standard output", "the output is complete"]);

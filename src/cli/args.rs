@@ -88,9 +88,9 @@ impl Command {
 
 #[derive(clap::Args)]
 pub struct ConvertArgs {
-    /// The image to convert
+    /// The image to convert; - is standard input (streamOptimized VMDK, raw disk, fixed VHD)
     pub input: PathBuf,
-    /// The image to make
+    /// The image to make; - is standard output (streamOptimized VMDK, raw disk, fixed VHD)
     pub output: PathBuf,
     /// What OUTPUT becomes (vmdk, vhd, raw), whatever its name
     #[arg(short = 'O', long, value_name = "F", value_parser = output_format)]
@@ -110,13 +110,16 @@ pub struct ConvertArgs {
     /// Write OUTPUT as a delta on top of this image (a differencing VHD, or a VMDK snapshot): only what differs is stored
     #[arg(long, value_name = "PATH")]
     pub base: Option<PathBuf>,
+    /// How long a raw disk is that comes through standard input (-)
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub input_size: Option<u64>,
     /// Grow the disk to this size (bytes, or with K, M, G, T); what is added is zero
     #[arg(long, value_name = "N", value_parser = size)]
     pub size: Option<u64>,
     /// Round the disk's size up to a multiple of this (Azure wants 1M)
     #[arg(long, value_name = "N", value_parser = size)]
     pub align: Option<u64>,
-    /// The unit of allocation: of a VHD 512K, 1M or 2M (default), of a sparse VMDK 4K to 64K (default)
+    /// The unit of allocation: of a VHD 512K, 1M or 2M (default), of a sparse VMDK 8K to 64K (default)
     #[arg(long, value_name = "N", value_parser = size)]
     pub block_size: Option<u64>,
     /// How hard a streamOptimized VMDK is compressed, 1 to 12 [default: 5]

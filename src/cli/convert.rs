@@ -2,20 +2,22 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use vdconv::engine::{self, Control, MapFeed, Sources, Tally};
+use vdconv::engine::{self, Control, Sources, Tally};
 use vdconv::fault::{Fault, Kind};
-use vdconv::format::{self, OpenOptions, Records, Wish};
-use vdconv::image::{Disk, Identifiers, Order, Plan, Writer};
-use vdconv::io::{Gate, OutputOptions, Outputs, sys};
+use vdconv::format::{OpenOptions, Records, Wish};
+use vdconv::image::{Disk, Facts, Feed, Identifiers, Ledger, Order, Plan, Writer};
+use vdconv::io::{OutputOptions, Outputs, sys};
 
 use super::args::ConvertArgs;
 use super::base::Under;
 use super::destination::Destination;
 use super::interrupt::Interrupt;
 use super::output_kind::OutputKind;
-use super::report::{self, Problem, Product, Source};
+use super::report::{self, Problem, Product};
+use super::source::Source;
 use super::{STDOUT, progress, show, usage};
 
 /// Workers by default, where there are that many cores.
@@ -28,11 +30,10 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let epoch = source_date_epoch()?;
     let destination = Destination::resolve(args, kind)?;
     let options = args.source.options();
-    let mut disk = format::open(&mut Gate::new(), &args.input, &options)?;
-    grow(&mut disk, args)?;
+    let source = Source::open(args, &options, interrupt)?;
     let under = args.base.as_ref().map(|name| Under::open(name, &options, destination.folder())).transpose()?;
     let base = under.as_ref().map(|under| &under.disk);
-    let identifiers = identifiers(args, &options, &disk, base, kind, epoch)?;
+    let identifiers = identifiers(args, &options, &source, base, kind, epoch)?;
     let file_name = destination.file_name(&args.input, kind.format.name);
     let wish = Wish {
         adapter: args.adapter,
@@ -47,20 +48,22 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         base: under.as_ref().map(Under::facts),
         ..Wish::new(args.output.clone(), file_name, identifiers)
     };
-    let writer = (kind.subformat.writer)(&disk.facts, &wish)?;
+    let writer = (kind.subformat.writer)(source.facts(), &wish)?;
     let wanted = destination.wanted(writer.plan());
-    let sources: Vec<_> = disk.files().iter().chain(base.into_iter().flat_map(Disk::files)).cloned().collect();
-    Outputs::check(&wanted, &sources, args.force)?;
+    let files: Vec<_> = source.files().iter().chain(base.into_iter().flat_map(Disk::files)).cloned().collect();
+    Outputs::check(&wanted, &files, args.force)?;
+    destination.check(&files)?;
 
-    let ledgers: Vec<_> = [Some(&disk), base].into_iter().flatten().map(|disk| &disk.ledger).collect();
+    let ledgers: Vec<_> =
+        [Some(source.ledger()), base.map(|base| Arc::clone(&base.ledger))].into_iter().flatten().collect();
     let mut warnings: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
     warnings.extend(under.as_ref().and_then(Under::outside));
     // A raw disk may become anything again; the others are for machines.
-    if let Some(why) = disk.facts.unfit_for_machines.filter(|_| !kind.subformat.name.is_empty()) {
+    if let Some(why) = source.facts().unfit_for_machines.filter(|_| !kind.subformat.name.is_empty()) {
         warnings.push(Fault::new(Kind::Unsupported, &args.input, why));
     }
     if !destination.is_pipe() {
-        warnings.extend(space(&disk, destination.folder(), writer.plan())?);
+        warnings.extend(space(&source, destination.folder(), writer.plan())?);
     }
     let warn = |warnings: &[Fault]| {
         if !args.quiet {
@@ -73,14 +76,17 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         writer.plan().notes.iter().for_each(|note| show::note(&format!("vdconv: note: {note}")));
     }
     if args.verbose {
-        show::note(&decisions(&disk, kind, writer.plan(), jobs));
+        show::note(&decisions(source.facts(), kind, writer.plan(), jobs));
     }
 
     // From here on there is something to clean up.
     interrupt.watch()?;
     let how = OutputOptions { force: args.force, sync: !args.no_sync, holes: writer.plan().holes };
     let outputs = destination.create(&wanted, how, interrupt)?;
-    let tally = move_data(args, Sources { disk: &disk, base }, writer.as_ref(), &outputs, jobs, interrupt)?;
+    let facts = source.facts().clone();
+    let (disk, mut feed) = source.into_feed(base, writer.plan().test_unit);
+    let sources = Sources { disk: disk.as_deref(), base };
+    let tally = move_data(args, sources, feed.as_mut(), writer.as_ref(), &outputs, jobs, interrupt)?;
     let moved = started.elapsed();
     let mut late: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
     late.extend(ledgers.iter().flat_map(|ledger| ledger.surplus()));
@@ -94,7 +100,8 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
 
     let done = Done {
         args,
-        disk: &disk,
+        facts: &facts,
+        ledgers: &ledgers,
         kind,
         wish: &wish,
         names: destination.names(&wanted),
@@ -102,7 +109,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         jobs,
         file_size,
         allocated_size,
-        bytes_read: sources.iter().map(|f| f.bytes_read()).sum(),
+        bytes_read: files.iter().map(|f| f.bytes_read()).sum(),
         bytes_written,
         moved,
         whole: started.elapsed(),
@@ -132,25 +139,10 @@ fn source_date_epoch() -> Result<Option<u32>, Fault> {
     }
 }
 
-/// `--size` and `--align`.
-fn grow(disk: &mut Disk, args: &ConvertArgs) -> Result<(), Fault> {
-    let is = disk.facts.virtual_size;
-    if let Some(size) = args.size.filter(|size| *size < is) {
-        return Err(usage("--size: a disk is grown, never shrunk").found(size).expected(format!("at least {is}")));
-    }
-    let size = args.size.unwrap_or(is);
-    let size = match args.align {
-        None => Some(size),
-        Some(align) => size.checked_next_multiple_of(align).filter(|size| i64::try_from(*size).is_ok()),
-    };
-    disk.grow(size.ok_or_else(|| usage("--align: larger than a disk can be"))?);
-    Ok(())
-}
-
 fn identifiers(
     args: &ConvertArgs,
     source: &OpenOptions,
-    disk: &Disk,
+    disk: &Source,
     base: Option<&Disk>,
     kind: OutputKind,
     epoch: Option<u32>,
@@ -177,7 +169,7 @@ fn identifiers(
 }
 
 /// Refused where more must be allocated than is free, a warning where more may be needed (R19). Where the system does not tell, neither.
-fn space(disk: &Disk, folder: &Path, plan: &Plan) -> Result<Option<Fault>, Fault> {
+fn space(disk: &Source, folder: &Path, plan: &Plan) -> Result<Option<Fault>, Fault> {
     let Ok(free) = sys::free_space(folder) else { return Ok(None) };
     let short =
         |what: &'static str| Fault::new(Kind::NoSpace, folder, what).found(format!("{} free", show::size(free)));
@@ -198,26 +190,21 @@ fn jobs(args: &ConvertArgs) -> usize {
 fn move_data(
     args: &ConvertArgs,
     sources: Sources<'_>,
+    feed: &mut dyn Feed,
     writer: &dyn Writer,
     outputs: &Outputs,
     jobs: usize,
     interrupt: &Interrupt,
 ) -> Result<Tally, Fault> {
-    let bar = progress::bar(args.progress, args.quiet, sources.disk.facts.virtual_size);
+    let bar = progress::bar(args.progress, args.quiet, writer.plan().virtual_size);
     let advance = |bytes| bar.inc(bytes);
     let control = Control { jobs, stop: interrupt.flag(), progress: &advance };
-    let unit = writer.plan().test_unit;
-    let mut feed = match sources.base {
-        None => MapFeed::new(sources.disk, unit),
-        Some(base) => MapFeed::over(sources.disk, base, unit),
-    };
-    let moved = engine::convert(sources, &mut feed, writer, outputs, control);
+    let moved = engine::convert(sources, feed, writer, outputs, control);
     bar.finish_and_clear();
     moved
 }
 
-fn decisions(disk: &Disk, kind: OutputKind, plan: &Plan, jobs: usize) -> String {
-    let facts = &disk.facts;
+fn decisions(facts: &Facts, kind: OutputKind, plan: &Plan, jobs: usize) -> String {
     let source = format!("{} {}", facts.title, facts.subformat);
     let order = match plan.order {
         Order::Free => "placed freely",
@@ -237,7 +224,8 @@ fn decisions(disk: &Disk, kind: OutputKind, plan: &Plan, jobs: usize) -> String 
 /// A conversion that is done, for its reports.
 struct Done<'a> {
     args: &'a ConvertArgs,
-    disk: &'a Disk,
+    facts: &'a Facts,
+    ledgers: &'a [Arc<Ledger>],
     kind: OutputKind,
     wish: &'a Wish,
     names: Vec<String>,
@@ -259,11 +247,11 @@ impl Done<'_> {
         let subformat = name(self.kind.subformat.name);
         let records = |what| self.kind.format.records.contains(&what).then_some(&self.wish.identifiers);
         report::Conversion {
-            input: Source {
+            input: report::Source {
                 file: text(&self.args.input),
-                format: self.disk.facts.format,
-                subformat: name(self.disk.facts.subformat),
-                virtual_size: self.disk.facts.virtual_size,
+                format: self.facts.format,
+                subformat: name(self.facts.subformat),
+                virtual_size: self.facts.virtual_size,
                 stored: self.tally.stored,
             },
             output: Product {
@@ -296,12 +284,12 @@ impl Done<'_> {
                 "{stored} guest bytes stored in the source; {data} in units that are not all zero; {pieces} pieces, {gaps} gaps"
             ),
         ];
-        lines.extend(self.disk.ledger.counts().into_iter().map(|(what, n)| format!("{n} {what}")));
+        lines.extend(self.ledgers.iter().flat_map(|ledger| ledger.counts()).map(|(what, n)| format!("{n} {what}")));
         lines.iter().map(|line| format!("vdconv: {line}")).collect()
     }
 
     fn closing_line(&self) -> String {
-        let (facts, seconds) = (&self.disk.facts, self.whole.as_secs_f64());
+        let (facts, seconds) = (self.facts, self.whole.as_secs_f64());
         let source = format!("{} {}", facts.title, facts.subformat);
         let on_disk = match self.allocated_size < self.file_size / 10 * 9 {
             true => format!(", {} on disk", show::size(self.allocated_size)),

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use vdconv::fault::Fault;
 use vdconv::format::Takes;
 use vdconv::image::Plan;
 use vdconv::io::sys::{self, FileKind};
-use vdconv::io::{OutputFile, OutputOptions, Outputs, Pipe, Target};
+use vdconv::io::{InputFile, OutputFile, OutputOptions, Outputs, Pipe, Target};
 
 use super::args::ConvertArgs;
 use super::interrupt::Interrupt;
@@ -28,7 +29,12 @@ pub enum Destination {
 impl Destination {
     /// By what OUTPUT is; refused where the kind cannot be written there.
     pub fn resolve(args: &ConvertArgs, kind: OutputKind) -> Result<Destination, Fault> {
-        let standard = args.output.as_os_str() == STANDARD;
+        // A name of standard output is it: a file that it leads to is not exchanged for another.
+        let descriptor = sys::descriptor_name(&args.output);
+        let standard = args.output.as_os_str() == STANDARD || descriptor == Some(true);
+        if descriptor == Some(false) {
+            return Err(usage("an output that is an open descriptor of this program").expected("- for standard output"));
+        }
         let in_place = || {
             let meta = std::fs::metadata(&args.output).ok()?;
             Some(sys::kind(&meta)).filter(|kind| matches!(kind, FileKind::Fifo | FileKind::CharacterDevice))
@@ -45,7 +51,7 @@ impl Destination {
         if standard && args.json {
             return Err(usage("--json: standard output is the disk"));
         }
-        Ok(Destination::Pipe(args.output.clone()))
+        Ok(Destination::Pipe(if standard { STANDARD.into() } else { args.output.clone() }))
     }
 
     /// True for a pipe.
@@ -83,6 +89,20 @@ impl Destination {
             }
             Destination::Pipe(_) => Vec::new(),
         }
+    }
+
+    /// Refuses standard output where it leads into a file that is read (R16); files are looked at when they are made.
+    pub fn check(&self, inputs: &[Arc<InputFile>]) -> Result<(), Fault> {
+        let (Destination::Pipe(name), Some(path)) = (self, sys::STDOUT) else { return Ok(()) };
+        if name.as_os_str() != STANDARD {
+            return Ok(());
+        }
+        for input in inputs {
+            if input.is_at(Path::new(path)).unwrap_or(false) {
+                return Err(usage("standard output is the input, or a file of it").found(input.name().display()));
+            }
+        }
+        Ok(())
     }
 
     /// Opens it, after signals are watched.

@@ -10,6 +10,7 @@ mod output_kind;
 mod progress;
 mod report;
 mod show;
+mod source;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -4,7 +4,7 @@ use vdconv::fault::{Fault, Kind};
 use vdconv::format::{self, FORMATS, Format, Records, Subformat, Takes};
 
 use super::args::ConvertArgs;
-use super::{no_stream, usage};
+use super::usage;
 
 /// What is to be written.
 #[derive(Clone, Copy)]
@@ -16,7 +16,6 @@ pub struct OutputKind {
 impl OutputKind {
     /// By `-O` and `-s`, or by OUTPUT's ending; options that would be without effect are refused.
     pub fn choose(args: &ConvertArgs) -> Result<OutputKind, Fault> {
-        no_stream(&args.input, "reading from standard input")?;
         let format = args.output_format.or_else(|| format::by_output_ending(&args.output)).ok_or_else(|| {
             let endings: Vec<_> =
                 FORMATS.iter().flat_map(|f| f.output_endings).map(|ending| format!(".{ending}")).collect();

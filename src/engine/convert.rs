@@ -6,9 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::turnstile::Turnstile;
-use super::walk::{Drawn, Feed, PIECE, Piece};
 use crate::fault::{Fault, Kind};
-use crate::image::{Disk, Encoder, Here, Order, Phase, Placer, Plan, Put, Run, Seen, Unpack, Verdict, Writer, Writes};
+use crate::image::{
+    Content, Decode, Disk, Drawn, Encoder, Feed, Here, Order, PIECE, Phase, Piece, Placer, Plan, Put, Run, Seen,
+    Unpack, Verdict, Writer, Writes,
+};
 use crate::io::{FileId, Outputs, is_zero};
 
 /// How a run is steered from outside.
@@ -47,8 +49,8 @@ pub struct Tally {
 /// The disks that a run reads.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
-    /// What is converted.
-    pub disk: &'a Disk,
+    /// What is converted; none where the feed has all that there is of it.
+    pub disk: Option<&'a Disk>,
     /// What the output is a delta on top of.
     pub base: Option<&'a Disk>,
 }
@@ -56,7 +58,7 @@ pub struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// A disk that is written whole.
     pub fn whole(disk: &'a Disk) -> Sources<'a> {
-        Sources { disk, base: None }
+        Sources { disk: Some(disk), base: None }
     }
 }
 
@@ -118,7 +120,7 @@ pub fn convert(
     // A file that can be recognised is whole: what makes it so comes when the rest is on stable storage.
     outputs.sync()?;
     control.go_on()?;
-    sources.disk.unchanged()?;
+    sources.disk.map_or(Ok(()), Disk::unchanged)?;
     sources.base.map_or(Ok(()), Disk::unchanged)?;
     put_all(&writes, Phase::Seal, None, outputs)?;
     outputs.sync()?;
@@ -251,8 +253,8 @@ impl<'h, 'c> Hands<'h, 'c> {
     fn new(run: &'h Conversion<'c>) -> Hands<'h, 'c> {
         Hands {
             run,
-            source: Reader::new(run.sources.disk),
-            base: run.sources.base.map(Reader::new),
+            source: Reader::new(run.sources.disk, lock(&run.feed).feed.decoder()),
+            base: run.sources.base.map(|base| Reader::new(Some(base), None)),
             verdicts: Vec::new(),
             sizes: Vec::new(),
             encoder: run.writer.encoder(),
@@ -274,10 +276,10 @@ impl<'h, 'c> Hands<'h, 'c> {
             Drawn::Piece(piece) => {
                 tally.pieces.fetch_add(1, Ordering::Relaxed);
                 let unit = self.run.plan.test_unit;
-                let stored = self.source.read(&piece.guest, &piece.runs, unit)?;
+                let stored = self.source.read(&piece.guest, &piece.content, unit)?;
                 tally.stored.fetch_add(stored, Ordering::Relaxed);
                 if let Some(base) = &mut self.base {
-                    base.read(&piece.guest, &piece.base, unit)?;
+                    base.read_runs(&piece.guest, &piece.base, unit)?;
                 }
                 self.judge(&piece)?;
                 self.place(ticket, piece.guest.clone(), None)?;
@@ -294,7 +296,11 @@ impl<'h, 'c> Hands<'h, 'c> {
         self.verdicts.clear();
         self.sizes.clear();
         self.encoded.clear();
-        let (mut runs, mut data) = (piece.runs.iter().map(|(_, run)| run).peekable(), 0);
+        let runs: &[(usize, Run)] = match &piece.content {
+            Content::Runs(runs) => runs,
+            _ => &[],
+        };
+        let (mut runs, mut data) = (runs.iter().map(|(_, run)| run).peekable(), 0);
         let units = self.source.bytes.chunks_exact(unit as usize);
         for (index, (bytes, start)) in units.zip((piece.guest.start..).step_by(unit as usize)).enumerate() {
             let end = (start + unit).min(piece.guest.end);
@@ -356,7 +362,8 @@ impl<'h, 'c> Hands<'h, 'c> {
 
 /// Reads a disk's runs into memory, for one worker.
 struct Reader<'a> {
-    disk: &'a Disk,
+    disk: Option<&'a Disk>,
+    decoder: Option<Box<dyn Decode>>,
     /// The guest bytes of the piece, padded with zeroes to whole test units.
     bytes: Vec<u8>,
     unpackers: Vec<Option<Box<dyn Unpack>>>,
@@ -366,18 +373,53 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(disk: &'a Disk) -> Reader<'a> {
+    fn new(disk: Option<&'a Disk>, decoder: Option<Box<dyn Decode>>) -> Reader<'a> {
+        let layers = disk.map_or(&[][..], |disk| disk.chain.layers());
         Reader {
             disk,
+            decoder,
             bytes: Vec::new(),
-            unpackers: disk.chain.layers().iter().map(|layer| layer.unpacker()).collect(),
+            unpackers: layers.iter().map(|layer| layer.unpacker()).collect(),
             unit: Vec::new(),
             unit_of: None,
         }
     }
 
-    /// Brings the bytes of a piece into memory, in test units of `test_unit` bytes; how many of them the disk stores.
-    fn read(&mut self, guest: &Range<u64>, runs: &[(usize, Run)], test_unit: u64) -> Result<u64, Fault> {
+    /// Brings the bytes of a piece into memory, in test units of `test_unit` bytes; how many of them the source stores.
+    fn read(&mut self, guest: &Range<u64>, content: &Content, test_unit: u64) -> Result<u64, Fault> {
+        let len = guest.end - guest.start;
+        match content {
+            Content::Runs(runs) => return self.read_runs(guest, runs, test_unit),
+            Content::Bytes(bytes) if bytes.len() as u64 == len => {
+                self.bytes.clear();
+                self.bytes.extend_from_slice(bytes);
+                self.bytes.resize(len.next_multiple_of(test_unit) as usize, 0);
+                return Ok(len);
+            }
+            Content::Bytes(_) => return Err(Fault::bug("the bytes of a piece are not as long as it is")),
+            Content::Packed { .. } => {}
+        }
+        let Content::Packed { units, unit } = content else { return Ok(0) };
+        let decoder = self.decoder.as_mut().ok_or_else(|| Fault::bug("packed units without a decoder"))?;
+        self.bytes.clear();
+        self.bytes.resize(len.next_multiple_of(test_unit) as usize, 0);
+        self.unit.resize(*unit as usize, 0);
+        let mut stored = 0;
+        for packed in units {
+            decoder.decode(packed, &mut self.unit)?;
+            let end = (packed.guest + unit).min(guest.end);
+            let part = packed.guest..end;
+            if packed.guest < guest.start || packed.guest >= end {
+                return Err(Fault::bug("a packed unit outside its piece"));
+            }
+            self.bytes[within(&part, guest.start)].copy_from_slice(&self.unit[..(end - packed.guest) as usize]);
+            stored += end - packed.guest;
+        }
+        Ok(stored)
+    }
+
+    /// The same of runs of the disk's map.
+    fn read_runs(&mut self, guest: &Range<u64>, runs: &[(usize, Run)], test_unit: u64) -> Result<u64, Fault> {
         let len = guest.end - guest.start;
         // Pieces are at most 1 MiB, test units too.
         self.bytes.resize(len.next_multiple_of(test_unit) as usize, 0);
@@ -394,7 +436,10 @@ impl<'a> Reader<'a> {
                 Here::Zero => self.bytes[place].fill(0),
                 Here::Absent => return Err(Fault::bug("a resolved disk says that it does not know")),
                 Here::Plain { file, at } => {
-                    let input = self.disk.file(*file).ok_or_else(|| Fault::bug("a run names an unknown file"))?;
+                    let input = self
+                        .disk
+                        .and_then(|disk| disk.file(*file))
+                        .ok_or_else(|| Fault::bug("a run names an unknown file"))?;
                     input.read_exact(*at, &mut self.bytes[place])?;
                     stored += run.len();
                 }

@@ -6,4 +6,4 @@ mod walk;
 
 pub use convert::{Control, Sources, Tally, convert};
 pub use turnstile::Turnstile;
-pub use walk::{Drawn, Feed, MapFeed, PIECE, Piece};
+pub use walk::MapFeed;

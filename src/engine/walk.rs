@@ -5,41 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::fault::Fault;
-use crate::image::{Disk, Here, Resolver, Run, Verdict};
+use crate::image::{Content, Disk, Drawn, Feed, Here, PIECE, Piece, Resolver, Run, Verdict};
 use crate::io::{FileId, InputFile};
 
-/// A piece lies within one window of this many bytes.
-pub const PIECE: u64 = 1 << 20;
 /// Zero runs that are joined in one draw at most, so that nobody holds the feed for long.
 const JOINED: usize = 64;
-
-/// What a draw gives.
-#[derive(Debug)]
-pub enum Drawn {
-    /// Whole test units (the disk's end may cut the last) of one verdict, that cost nothing.
-    Gap(Range<u64>, Verdict),
-    /// Something to read.
-    Piece(Piece),
-}
-
-/// Whole test units of the guest (the disk's end may cut the last) within one window of [`PIECE`] bytes.
-#[derive(Debug)]
-pub struct Piece {
-    /// The guest bytes.
-    pub guest: Range<u64>,
-    /// What they are made of, without gaps, with the depth of the layer that each comes from.
-    pub runs: Vec<(usize, Run)>,
-    /// What the base is made of there; empty where the output has none.
-    pub base: Vec<(usize, Run)>,
-}
-
-/// Where pieces come from; in guest order, from byte 0 to the disk's end, without a hole between them.
-pub trait Feed: Send {
-    /// The next piece or gap; `None` at the end. A fault belongs to the place where the next one would begin.
-    fn next(&mut self) -> Result<Option<Drawn>, Fault>;
-    /// What can be known at the end alone.
-    fn finish(&mut self) -> Result<(), Fault>;
-}
 
 /// The runs of a disk; beside a base, with common borders.
 pub struct MapFeed {
@@ -95,7 +65,7 @@ impl MapFeed {
                 None => false,
             });
         }
-        Ok(Piece { guest: start..end, runs, base })
+        Ok(Piece { guest: start..end, content: Content::Runs(runs), base })
     }
 }
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::fault::{Fault, Kind};
-use crate::image::{Adapter, Disk, Facts, Identifiers, Ledger, Writer};
-use crate::io::{Gate, InputFile};
+use crate::image::{Adapter, Disk, Facts, Feed, Identifiers, Ledger, Writer};
+use crate::io::{Gate, InputFile, InputPipe};
 
 /// Every format. A format's content is looked for in this order; raw, which has none of its own, is the last.
 pub const FORMATS: &[Format] = &[vhd::FORMAT, vmdk::FORMAT, iso::FORMAT, raw::FORMAT];
@@ -25,6 +25,48 @@ const RAW: &Format = &raw::FORMAT;
 
 /// Opens an image as this format.
 pub type Open = fn(&mut Opening<'_>, Arc<InputFile>) -> Result<Disk, Fault>;
+
+/// Opens a stream as this format.
+pub type OpenStream = fn(InputPipe, Option<u64>) -> Result<StreamSource, Fault>;
+
+/// A disk that comes through a pipe.
+pub struct StreamSource {
+    /// What is known of it before its content comes.
+    pub facts: Facts,
+    /// Where warnings go.
+    pub ledger: Arc<Ledger>,
+    /// The first bytes, which identify a source that has no identifier.
+    pub head: Vec<u8>,
+    /// Makes the feed: up to so many bytes of the disk, in test units of so many.
+    pub feed: Box<dyn FnOnce(u64, u64) -> Box<dyn Feed>>,
+}
+
+/// Opens what comes through a pipe: as the format that the user named, or that its first bytes show; as raw where its size was given.
+pub fn open_stream(pipe: InputPipe, options: &OpenOptions, size: Option<u64>) -> Result<StreamSource, Fault> {
+    let name = pipe.name().to_path_buf();
+    let looks_like =
+        if pipe.head().starts_with(b"conectix") { Some(&vhd::FORMAT) } else { vmdk::in_stream(pipe.head()) };
+    let format = match (options.format, looks_like, size) {
+        (Some(format), _, _) => format,
+        (None, Some(format), None) => format,
+        (None, None, Some(_)) => RAW,
+        (None, Some(format), Some(_)) => {
+            let what = format!("--input-size: the stream is a {}, which says itself how long it is", format.title);
+            return Err(Fault::new(Kind::Usage, name, what).advice("-f raw, if it is one all the same"));
+        }
+        (None, None, None) => {
+            return Err(Fault::new(Kind::NotThisFormat, name, "no disk that is known from its first bytes")
+                .advice("a raw disk or a fixed VHD: -f raw --input-size N; anything else is saved to a file first"));
+        }
+    };
+    let Some(open) = format.open_stream else {
+        let fit = FORMATS.iter().filter(|format| format.open_stream.is_some()).map(|format| format.title);
+        return Err(Fault::new(Kind::Unsupported, name, format!("a {} is read by seeking", format.title))
+            .expected(format!("one of {}", fit.collect::<Vec<_>>().join(", ")))
+            .advice("save it to a file first; a fixed VHD comes as raw: -f raw --input-size N"));
+    };
+    open(pipe, size)
+}
 
 /// Makes the writer of a variant.
 pub type MakeWriter = fn(&Facts, &Wish) -> Result<Box<dyn Writer>, Fault>;
@@ -45,6 +87,8 @@ pub struct Format {
     pub open: Option<Open>,
     /// Which of the identifiers and fields that the user may give it has a place for.
     pub records: &'static [Records],
+    /// Opens what comes through a pipe, of so many bytes where the user says so; `None` where that cannot be read in one pass.
+    pub open_stream: Option<OpenStream>,
     /// What can be written, the default first; empty where the format is only read.
     pub subformats: &'static [Subformat],
 }

@@ -3,6 +3,7 @@
 mod gate;
 mod handles;
 mod input;
+mod input_pipe;
 mod neighbours;
 mod output;
 mod pipe;
@@ -12,6 +13,7 @@ mod zero;
 
 pub use gate::Gate;
 pub use input::{FileId, InputFile};
+pub use input_pipe::InputPipe;
 pub use neighbours::{Neighbour, neighbours};
 pub use output::{OutputFile, OutputOptions, Outputs, Target, set_name};
 pub use pipe::Pipe;

@@ -35,6 +35,9 @@ impl Pipe {
     pub fn open(path: &Path, stop: Arc<AtomicBool>) -> Result<Pipe, Fault> {
         loop {
             match sys::open_to_write_in_place(path) {
+                Ok(Some(file)) if io::IsTerminal::is_terminal(&file) => {
+                    return Err(Fault::new(Kind::Usage, path, "a disk is not written to a terminal"));
+                }
                 Ok(Some(file)) => return Ok(Pipe::new(file, path, stop)),
                 Ok(None) if stop.load(Ordering::Relaxed) => return Err(interrupted()),
                 Ok(None) => std::thread::sleep(WAIT),

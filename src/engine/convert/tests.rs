@@ -325,14 +325,14 @@ fn a_feed_that_leaves_something_out_is_found() {
         },
         &|drawn| match drawn {
             Drawn::Piece(mut piece) => {
-                piece.runs.remove(0);
+                runs_of(&mut piece).remove(0);
                 Some(Drawn::Piece(piece))
             }
             gap => Some(gap),
         },
         &|drawn| match drawn {
             Drawn::Piece(mut piece) => {
-                piece.runs.pop();
+                runs_of(&mut piece).pop();
                 Some(Drawn::Piece(piece))
             }
             gap => Some(gap),
@@ -345,5 +345,12 @@ fn a_feed_that_leaves_something_out_is_found() {
         let fault =
             convert(Sources::whole(&disk), &mut feed, &Log::new(Order::Ordered), &setup.outputs, control).unwrap_err();
         assert!(fault.hint().contains("fault of vdconv itself"), "{fault}");
+    }
+}
+
+fn runs_of(piece: &mut Piece) -> &mut Vec<(usize, Run)> {
+    match &mut piece.content {
+        Content::Runs(runs) => runs,
+        other => panic!("{other:?}"),
     }
 }

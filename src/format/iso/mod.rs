@@ -24,6 +24,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| Ok(volume::is_one(probe.head)),
     stray: None,
     open: Some(reader::open),
+    open_stream: None,
     records: &[],
     subformats: &[],
 };

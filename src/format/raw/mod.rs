@@ -1,6 +1,7 @@
 //! Raw disks: the guest's bytes from byte 0, nothing else. ISO images are read and written as such.
 
 mod reader;
+mod stream;
 mod writer;
 
 use super::{Format, Subformat, Takes};
@@ -16,6 +17,7 @@ pub const FORMAT: Format = Format {
     recognise: |_| Ok(false),
     stray: None,
     open: Some(reader::open),
+    open_stream: Some(stream::open),
     records: &[],
     subformats: &[Subformat { name: "", short: "", takes: &[Takes::Preallocate, Takes::Pipe], writer: writer::writer }],
 };

@@ -41,6 +41,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| reader::recognise(probe.file),
     stray: None,
     open: Some(reader::open),
+    open_stream: None,
     records: &[Records::Uuid],
     subformats: &[
         Subformat {
@@ -77,4 +78,9 @@ fn refuse_what_cannot_be_held(facts: &Facts, output: &Path) -> Result<(), Fault>
             )),
         false => Ok(()),
     }
+}
+
+/// Is this the sound footer of a fixed disk of `size` bytes?
+pub fn is_fixed_footer(raw: &[u8; footer::LEN], size: u64) -> bool {
+    footer::looks_fixed_at(raw, size) && footer::Footer::parse(raw, Path::new(""), size).is_ok()
 }

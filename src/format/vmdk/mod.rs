@@ -34,6 +34,7 @@ mod sesparse;
 mod sparse;
 mod split;
 mod stream;
+mod stream_feed;
 mod stream_optimized;
 
 use super::{Format, Probe, Records, Subformat, Takes};
@@ -48,6 +49,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| Ok(recognise(probe)),
     stray: Some(beside::stray),
     open: Some(reader::open),
+    open_stream: Some(|pipe, _| stream_feed::open(pipe)),
     records: &[Records::Adapter, Records::Uuid, Records::Cid, Records::HwVersion],
     subformats: &[
         Subformat {
@@ -80,6 +82,11 @@ pub const FORMAT: Format = Format {
     ],
 };
 
+/// VMDK, where a stream begins as one.
+pub fn in_stream(head: &[u8]) -> Option<&'static Format> {
+    head.starts_with(&header::MAGIC).then_some(&FORMAT)
+}
+
 /// A hosted sparse, COWD or seSparse extent, or a descriptor: a text that names a createType or an extent.
 fn recognise(probe: &Probe<'_>) -> bool {
     let head = probe.head;
@@ -101,13 +108,16 @@ fn capacity(facts: &Facts, output: &std::path::Path) -> Result<u64, Fault> {
     Ok(facts.virtual_size.div_ceil(SECTOR))
 }
 
+/// The smallest grain, in bytes: VMware wants more than 8 sectors, and libvmdk refuses 8.
+const MIN_GRAIN: u64 = 8192;
+
 /// Sectors in a grain: `--block-size`, within what all readers take.
 fn grain_sectors(wish: &crate::format::Wish) -> Result<u64, Fault> {
     let Some(bytes) = wish.block_size else { return Ok(layout::GRAIN_SECTORS) };
-    match bytes.is_power_of_two() && (4096..=layout::GRAIN).contains(&bytes) {
+    match bytes.is_power_of_two() && (MIN_GRAIN..=layout::GRAIN).contains(&bytes) {
         true => Ok(bytes / SECTOR),
         false => Err(Fault::new(Kind::Usage, &wish.output, "--block-size: the grain of a VMDK")
             .found(bytes)
-            .expected(format!("a power of two from 4096 to {}", layout::GRAIN))),
+            .expected(format!("a power of two from {MIN_GRAIN} to {}", layout::GRAIN))),
     }
 }

@@ -77,7 +77,10 @@ fn product(descriptor: &Parsed) -> Option<&'static str> {
     if descriptor.first_line.contains("created by VMDK stream converter") {
         return Some("VMDK stream converter");
     }
-    match (has("ddb.longContentID"), has("ddb.uuid.image"), has("ddb.virtualHWVersion")) {
+    // VirtualBox gives each disk four uuids.
+    let virtualbox = has("ddb.uuid.image") && has("ddb.uuid.modification");
+    match (has("ddb.longContentID"), virtualbox, has("ddb.virtualHWVersion")) {
+        (true, false, _) if has("ddb.uuid.image") => Some("vdconv"),
         (true, true, _) => Some("VMware, later opened by VirtualBox"),
         (true, false, _) => Some("VMware"),
         (false, true, _) => Some("VirtualBox"),

@@ -18,7 +18,7 @@ const SEARCH: u64 = 1 << 20;
 /// How many stored zeroes behind the end of a stream are looked through, in bytes: padding of tapes and of allocations.
 const PADDING: u64 = 64 << 20;
 /// The largest grain that is inflated, in sectors.
-const MAX_GRAIN_SECTORS: u64 = 2048;
+pub const MAX_GRAIN_SECTORS: u64 = 2048;
 
 /// What stands in front of a grain's zlib stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,11 +268,16 @@ impl Inflater {
     }
 
     fn inflate(&mut self, out: &mut [u8]) -> Result<usize, &'static str> {
-        self.decompressor.zlib_decompress(&self.packed, out).map_err(|error| match error {
-            DecompressionError::InsufficientSpace => "VMDK grain inflates to more than a grain",
-            DecompressionError::BadData => "VMDK grain does not inflate",
-        })
+        inflate(&mut self.decompressor, &self.packed, out)
     }
+}
+
+/// Inflates a grain into a buffer of a grain's length: the bytes that came out, or what is wrong.
+pub fn inflate(decompressor: &mut Decompressor, packed: &[u8], out: &mut [u8]) -> Result<usize, &'static str> {
+    decompressor.zlib_decompress(packed, out).map_err(|error| match error {
+        DecompressionError::InsufficientSpace => "VMDK grain inflates to more than a grain",
+        DecompressionError::BadData => "VMDK grain does not inflate",
+    })
 }
 
 impl Unpack for Inflater {

@@ -142,9 +142,31 @@ pub fn stdout_is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stdout())
 }
 
-/// Standard output as a file of our own handle.
+/// A name of standard output, for what is asked of files by their names.
+pub const STDOUT: Option<&str> = Some("/dev/stdout");
+
+/// Does a name lead to a descriptor of this process, and is that standard output?
+pub fn descriptor_name(path: &Path) -> Option<bool> {
+    let name = path.to_str()?;
+    let number = match name {
+        "/dev/stdin" => 0,
+        "/dev/stdout" => 1,
+        "/dev/stderr" => 2,
+        _ => ["/dev/fd/", "/proc/self/fd/"].iter().find_map(|front| name.strip_prefix(front))?.parse().ok()?,
+    };
+    Some(number == 1)
+}
+
+/// Standard output as a file of our own handle. Where it is closed, Rust's runtime opened the null device for reading and writing in
+/// its place, as no shell does: what is written there would be lost without a word.
 pub fn stdout_file() -> io::Result<File> {
-    Ok(File::from(rustix::io::dup(rustix::stdio::stdout())?))
+    let file = File::from(rustix::io::dup(rustix::stdio::stdout())?);
+    let null = std::fs::metadata("/dev/null")
+        .is_ok_and(|null| file.metadata().is_ok_and(|own| own.rdev() == null.rdev() && own.ino() == null.ino()));
+    if null && rustix::fs::fcntl_getfl(&file)?.contains(OFlags::RDWR) {
+        return Err(rustix::io::Errno::BADF.into());
+    }
+    Ok(file)
 }
 
 /// Opens a FIFO or a character device for writing and does not wait; `None`: nobody reads the FIFO yet.
@@ -171,4 +193,20 @@ pub fn write_within(file: &File, bytes: &[u8], wait: std::time::Duration) -> io:
     }
     let most = bytes.len().min(rustix::pipe::PIPE_BUF);
     Ok(rustix::io::write(file, &bytes[..most])?)
+}
+
+/// Standard input as a file of our own handle.
+pub fn stdin_file() -> io::Result<File> {
+    Ok(File::from(rustix::io::dup(rustix::stdio::stdin())?))
+}
+
+/// Reads what comes within `wait`; `None` where nothing does.
+pub fn read_within(file: &File, bytes: &mut [u8], wait: std::time::Duration) -> io::Result<Option<usize>> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+    let mut fds = [PollFd::new(file, PollFlags::IN)];
+    if poll(&mut fds, Some(&timeout))? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(rustix::io::read(file, bytes)?))
 }

@@ -110,6 +110,14 @@ pub fn stdout_is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stdout())
 }
 
+/// Standard output has no name here.
+pub const STDOUT: Option<&str> = None;
+
+/// No name leads to a handle of this process.
+pub fn descriptor_name(_path: &Path) -> Option<bool> {
+    None
+}
+
 /// Standard output as a file of our own handle.
 pub fn stdout_file() -> io::Result<File> {
     use std::os::windows::io::AsHandle;
@@ -125,4 +133,16 @@ pub fn open_to_write_in_place(path: &Path) -> io::Result<Option<File>> {
 pub fn write_within(file: &File, bytes: &[u8], _wait: std::time::Duration) -> io::Result<usize> {
     let mut file = file;
     io::Write::write(&mut file, bytes)
+}
+
+/// Standard input as a file of our own handle.
+pub fn stdin_file() -> io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    Ok(File::from(io::stdin().as_handle().try_clone_to_owned()?))
+}
+
+/// Reads what comes; waits as long as the sender does.
+pub fn read_within(file: &File, bytes: &mut [u8], _wait: std::time::Duration) -> io::Result<Option<usize>> {
+    let mut file = file;
+    io::Read::read(&mut file, bytes).map(Some)
 }

@@ -1,0 +1,67 @@
+//! Reads a raw disk, or a fixed VHD, that comes through a pipe, once, in order.
+
+use std::sync::Arc;
+
+use crate::fault::{Fault, Kind};
+use crate::format::{StreamSource, vhd};
+use crate::image::{Content, Drawn, Facts, Feed, PIECE, Piece, SECTOR};
+use crate::io::{InputPipe, in_memory};
+
+/// Opens what follows in the pipe as a disk of `size` bytes; behind them the footer of a fixed VHD may come, which is no part of it.
+pub fn open(pipe: InputPipe, size: Option<u64>) -> Result<StreamSource, Fault> {
+    let Some(size) = size else {
+        let what = "how long a raw disk is cannot be seen while it comes through a pipe";
+        return Err(Fault::new(Kind::Usage, pipe.name(), what).advice("--input-size tells"));
+    };
+    let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, size);
+    let head = pipe.head().to_vec();
+    let feed = move |end: u64, unit: u64| -> Box<dyn Feed> { Box::new(RawFeed { pipe, at: 0, size, end, unit }) };
+    Ok(StreamSource { facts, ledger: Arc::default(), head, feed: Box::new(feed) })
+}
+
+struct RawFeed {
+    pipe: InputPipe,
+    /// Guest byte up to which all was handed out.
+    at: u64,
+    /// Bytes of the disk that come.
+    size: u64,
+    /// Bytes of the disk that is written.
+    end: u64,
+    /// Test unit of the output.
+    unit: u64,
+}
+
+impl Feed for RawFeed {
+    fn next(&mut self) -> Result<Option<Drawn>, Fault> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let stored = self.size.saturating_sub(self.at).min(PIECE);
+        if stored == 0 {
+            let gap = self.at..self.end;
+            self.at = self.end;
+            return Ok(Some(Drawn::Gap(gap, crate::image::Verdict::Zero)));
+        }
+        let mut bytes = vec![0; in_memory(stored)];
+        self.pipe.read_exact(&mut bytes)?;
+        // What the disk is grown by fills up the last unit.
+        let guest = self.at..(self.at + stored).next_multiple_of(self.unit).min(self.end);
+        bytes.resize(in_memory(guest.end - guest.start), 0);
+        self.at = guest.end;
+        Ok(Some(Drawn::Piece(Piece { guest, content: Content::Bytes(bytes), base: Vec::new() })))
+    }
+
+    fn finish(&mut self) -> Result<(), Fault> {
+        let at = self.pipe.at();
+        let mut rest = vec![0; in_memory(SECTOR) + 1];
+        let got = self.pipe.read_up_to(&mut rest)?;
+        let footer = rest.first_chunk().is_some_and(|footer| vhd::is_fixed_footer(footer, self.size));
+        match got {
+            0 => Ok(()),
+            512 if footer => Ok(()),
+            _ => Err(Fault::new(Kind::Damaged, self.pipe.name(), "more came through the pipe than --input-size says")
+                .at(at)
+                .expected(format!("{} bytes", self.size))),
+        }
+    }
+}
