@@ -229,6 +229,34 @@ fn locators_that_are_damaged_are_told_and_the_others_are_tried() {
 }
 
 #[test]
+fn locators_of_devices_of_odd_lengths_and_in_wrong_encodings_lead_nowhere_else() {
+    let guest = changed(&base_guest(), 0x41, |n| n == 77);
+    let odd = |code: &[u8; 4], text: &[u8]| (*code, text.to_vec());
+    for (locators, texts) in [
+        (vec![locator(b"W2ku", "\\\\.\\PhysicalDrive0")], &["is not there", "PhysicalDrive0"][..]),
+        (vec![locator(b"W2ru", "CON")], &["is not there", "CON"]),
+        (vec![locator(b"W2ru", "..\\..\\etc\\passwd")], &["leads out of its folder"]),
+        (vec![odd(b"MacX", b"file:///dev/sda")], &["absolute"]),
+        // UTF-8 where UTF-16 belongs, half a pair, no UTF-8 at all.
+        (vec![odd(b"W2ru", b".\\base.vhd")], &["c.vhd: at byte "]),
+        (vec![odd(b"W2ru", &[0x00, 0xD8, 0x00, 0x00])], &["no UTF-16"]),
+        (vec![odd(b"MacX", b"file://./\xFF\xFE")], &["no UTF-8"]),
+    ] {
+        let mut child = Vhd::child_of(&base(), &guest, 2 << 20, |n| n == 77);
+        child.locators = locators;
+        let f = folder(&[("c.vhd", &child.build()), ("base.vhd", &base().build())]);
+        refused(f.path(), "c.vhd", texts);
+    }
+    // An odd byte behind a name is passed over.
+    let mut child = Vhd::child_of(&base(), &guest, 2 << 20, |n| n == 77);
+    let mut name = locator(b"W2ru", ".\\base.vhd");
+    name.1.push(0x41);
+    child.locators = vec![name];
+    let f = folder(&[("c.vhd", &child.build()), ("base.vhd", &base().build())]);
+    reads(f.path(), "c.vhd", &guest);
+}
+
+#[test]
 fn a_chain_of_thirty_is_read() {
     let mut want = pattern(64, |_| false);
     let mut files = vec![("n0.vhd".to_string(), Vhd::dynamic_of(&want, 4096))];

@@ -153,9 +153,8 @@ fn is_windows_program(head: &[u8]) -> bool {
     head.get(at..).is_some_and(|rest| rest.starts_with(b"PE\0\0"))
 }
 
-/// The first sector, or all of a smaller file, is text: UTF-8 or UTF-16 of any language, or mostly ASCII.
+/// All that was read of the file is text: UTF-8 or UTF-16 of any language, or mostly ASCII. A disk may begin with a sector of text.
 fn is_text(head: &[u8]) -> bool {
-    let head = head.get(..512).unwrap_or(head);
     let printable = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r' | '\x0C' | '\x1B');
     let utf16 = |read: fn(&[u8]) -> u16| {
         let units = head.chunks_exact(2).skip(1).map(read);
@@ -167,7 +166,7 @@ fn is_text(head: &[u8]) -> bool {
         [0xFE, 0xFF, ..] => utf16(BigEndian::read_u16),
         _ => match std::str::from_utf8(head) {
             Ok(text) => text.chars().all(printable),
-            // The cut at 512 bytes may go through a letter.
+            // The cut behind what was read may go through a letter.
             Err(error) if error.error_len().is_none() => {
                 let text = head.get(..error.valid_up_to()).unwrap_or_default();
                 !text.is_empty() && text.iter().all(|b| *b >= 0x80 || printable(char::from(*b)))
@@ -192,7 +191,9 @@ mod tests {
         assert!(is_text(b"\xFF\xFEa\0b\0"));
         assert!(is_text("\u{434}\u{438}\u{441}\u{43a}".as_bytes()));
         assert!(is_text(b"\xFF\xFE\x34\x04\x38\x04\x41\x04"), "UTF-16 of another alphabet");
-        assert!(is_text(&[b"a".as_slice(), &"\u{e4}".repeat(400).into_bytes()].concat()), "a letter cut at 512 bytes");
+        assert!(is_text(&[b"a".as_slice(), &"\u{e4}".repeat(400).into_bytes()].concat()), "a letter cut at the end");
+        let disk = [b"text ".repeat(103).as_slice(), &[0; 4096]].concat();
+        assert!(!is_text(&disk), "a disk that begins with a sector of text");
         assert!(is_text(b"caf\xE9, in a code page\n"));
         assert!(!is_text(&[0; 512]));
         assert!(!is_text(b"\xEB\x63\x90\x10\x8E\xD0\xBC\0\xB0"), "the beginning of GRUB");
