@@ -12,12 +12,20 @@ use std::process::Command;
 
 use common::judge::{judged, tool, vbox_is_there};
 use common::vhd::{Vhd, locator, strict};
-use common::{has_program, pattern, run, scratch, sha256, shared_file};
+use common::{Ran, has_program, pattern, run, scratch, sha256, shared_file};
 
 /// What VirtualBox reads of a chain, the base first; nothing where it is not there.
 fn vbox_reads_chain(folder: &Path, images: &[&str]) -> Option<String> {
     let tool = shared_file("tools/vbox-chain").filter(|_| vbox_is_there())?;
-    Some(self::tool(Command::new(tool).current_dir(folder).args(images)))
+    // Its service may not be up in time on a busy machine: that is no answer, and is asked again. An answer is taken as it is.
+    for _ in 0..3 {
+        let ran = Ran::of(Command::new(&tool).current_dir(folder).args(images));
+        if ran.status == Some(0) {
+            return Some(ran.out);
+        }
+        println!("vbox-chain: {}{}", ran.out, ran.err);
+    }
+    panic!("VirtualBox does not answer");
 }
 
 #[test]
