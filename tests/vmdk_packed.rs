@@ -464,3 +464,88 @@ fn r8_sesparse_regions_that_overlap_are_refused() {
     file[0xC8..0xD0].copy_from_slice(&4u64.to_le_bytes());
     refused(&[("e.vmdk", text.as_bytes()), ("e-sesparse.vmdk", &file)], &["grain lies behind the last one"]);
 }
+
+#[test]
+fn grains_that_are_deflated_already_go_over_unchanged_where_they_may() {
+    // What another deflater made is not what ours makes: unchanged grains are told by their bytes.
+    let guest = pattern(5000, |n| (1000..2000).contains(&n));
+    let folder = scratch();
+    let at = |name: &str| folder.path().join(name);
+    let packed_of = |file: &[u8]| {
+        let (mut at, mut grains) = (128 * 512, Vec::new());
+        loop {
+            let lba = u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
+            let size = u32::from_le_bytes(file[at + 8..at + 12].try_into().unwrap()) as usize;
+            if size == 0 {
+                break grains;
+            }
+            grains.push((lba, file[at + 12..at + 12 + size].to_vec()));
+            at = (at + 12 + size).next_multiple_of(512);
+        }
+    };
+    let stored = |unit: &[u8]| {
+        let mut packer = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(1).unwrap());
+        let mut out = vec![0; packer.zlib_compress_bound(unit.len())];
+        let n = packer.zlib_compress(unit, &mut out).unwrap();
+        out.truncate(n);
+        out
+    };
+    let other = Stream {
+        grain: |_, packed, _, size| {
+            // Another level: a stored block would do, this is shorter to make.
+            let mut unit = vec![0; 65_536];
+            libdeflater::Decompressor::new().zlib_decompress(packed, &mut unit).unwrap();
+            let mut packer = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(1).unwrap());
+            let mut out = vec![0; packer.zlib_compress_bound(unit.len())];
+            let n = packer.zlib_compress(&unit, &mut out).unwrap();
+            out.truncate(n);
+            (*packed, *size) = (out, n as u32);
+        },
+        ..Stream::of(&guest)
+    };
+    let source = other.build();
+    fs::write(at("in.vmdk"), &source).unwrap();
+    let before = packed_of(&source);
+    assert!(before.iter().any(|(lba, packed)| {
+        let start = *lba as usize * 512;
+        let mut unit = guest[start..(start + 65_536).min(guest.len())].to_vec();
+        unit.resize(65_536, 0);
+        assert_eq!(*packed, stored(&unit));
+        *packed != deflate(&unit)
+    }));
+    let made = |options: &[&str]| {
+        run(folder.path(), [&["in.vmdk", "o.vmdk", "-s", "stream", "--force"], options].concat()).succeeds();
+        assert!(common::vmdk::read(&at("o.vmdk")).guest == guest);
+        packed_of(&fs::read(at("o.vmdk")).unwrap())
+    };
+    assert!(made(&[]) == before && made(&["-j", "1"]) == before, "unchanged");
+    let ran = run(folder.path(), ["in.vmdk", "o.vmdk", "-s", "stream", "--force", "-v"]);
+    assert!(ran.err.contains(&format!("{} packed units went over unchanged", before.len())), "{}", ran.err);
+    // Who asks for a level gets it; what is short, followed by something, or damaged is encoded anew or refused.
+    assert!(made(&["--level", "9"]) != before && made(&["--level", "5"]) != before);
+    let odd = Stream {
+        short_last: true,
+        grain: |n, packed, _, size| {
+            if n == 2 {
+                packed.extend([7; 9]);
+                *size += 9;
+            }
+        },
+        ..Stream::of(&guest)
+    };
+    fs::write(at("in.vmdk"), odd.build()).unwrap();
+    let after = made(&[]);
+    let before = packed_of(&fs::read(at("in.vmdk")).unwrap());
+    let differ: Vec<u64> = after.iter().zip(&before).filter(|(a, b)| a != b).map(|(a, _)| a.0 / 128).collect();
+    assert_eq!(differ, [2, before.last().unwrap().0 / 128], "the one with something behind, and the short one");
+    let bent = Stream {
+        grain: |n, packed, _, _| {
+            if n == 3 {
+                packed[500] ^= 1
+            }
+        },
+        ..Stream::of(&guest)
+    };
+    fs::write(at("in.vmdk"), bent.build()).unwrap();
+    run(folder.path(), ["in.vmdk", "x.vmdk", "-s", "stream"]).fails(1, &["VMDK grain "]);
+}

@@ -272,7 +272,7 @@ impl Done<'_> {
     }
 
     fn counters(&self) -> Vec<String> {
-        let Tally { stored, data, pieces, gaps } = self.tally;
+        let Tally { stored, data, pieces, gaps, passed } = self.tally;
         let mut lines = vec![
             format!(
                 "{:.3} s until all was written, {:.3} s in all",
@@ -284,6 +284,9 @@ impl Done<'_> {
                 "{stored} guest bytes stored in the source; {data} in units that are not all zero; {pieces} pieces, {gaps} gaps"
             ),
         ];
+        if passed > 0 {
+            lines.push(format!("{passed} packed units went over unchanged"));
+        }
         lines.extend(self.ledgers.iter().flat_map(|ledger| ledger.counts()).map(|(what, n)| format!("{n} {what}")));
         lines.iter().map(|line| format!("vdconv: {line}")).collect()
     }

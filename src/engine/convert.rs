@@ -44,6 +44,8 @@ pub struct Tally {
     pub pieces: u64,
     /// Gaps passed over.
     pub gaps: u64,
+    /// Packed units that went from the source into the output unchanged.
+    pub passed: u64,
 }
 
 /// The disks that a run reads.
@@ -161,12 +163,19 @@ struct Tallies {
     data: AtomicU64,
     pieces: AtomicU64,
     gaps: AtomicU64,
+    passed: AtomicU64,
 }
 
 impl Tallies {
     fn sum(&self) -> Tally {
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        Tally { stored: get(&self.stored), data: get(&self.data), pieces: get(&self.pieces), gaps: get(&self.gaps) }
+        Tally {
+            stored: get(&self.stored),
+            data: get(&self.data),
+            pieces: get(&self.pieces),
+            gaps: get(&self.gaps),
+            passed: get(&self.passed),
+        }
     }
 }
 
@@ -251,13 +260,14 @@ struct Hands<'h, 'c> {
 
 impl<'h, 'c> Hands<'h, 'c> {
     fn new(run: &'h Conversion<'c>) -> Hands<'h, 'c> {
+        let encoder = run.writer.encoder();
         Hands {
             run,
-            source: Reader::new(run.sources.disk, lock(&run.feed).feed.decoder()),
-            base: run.sources.base.map(|base| Reader::new(Some(base), None)),
+            source: Reader::new(run.sources.disk, lock(&run.feed).feed.decoder(), encoder.is_some()),
+            base: run.sources.base.map(|base| Reader::new(Some(base), None, false)),
             verdicts: Vec::new(),
             sizes: Vec::new(),
-            encoder: run.writer.encoder(),
+            encoder,
             encoded: Vec::new(),
             placer: (run.plan.order == Order::Free).then(|| run.writer.placer()),
             writes: Writes::default(),
@@ -318,7 +328,13 @@ impl<'h, 'c> Hands<'h, 'c> {
             if !zero {
                 data += end - start;
                 if let Some(encoder) = &mut self.encoder {
-                    encoder.encode(bytes, start, &mut self.encoded)?;
+                    let packed = self.source.packed.iter().find(|(guest, _)| *guest == start);
+                    let passed =
+                        packed.is_some_and(|(_, packed)| encoder.pass(packed, bytes, start, &mut self.encoded));
+                    if !passed {
+                        encoder.encode(bytes, start, &mut self.encoded)?;
+                    }
+                    self.run.tally.passed.fetch_add(u64::from(passed), Ordering::Relaxed);
                 }
             }
             self.sizes.push((self.encoded.len() - before) as u32);
@@ -370,10 +386,14 @@ struct Reader<'a> {
     /// The unit that was unpacked last.
     unit: Vec<u8>,
     unit_of: Option<(usize, FileId, u64)>,
+    /// Are packed bytes kept for an encoder that may pass them on?
+    keep: bool,
+    /// Guest byte and packed bytes of each test unit of the piece that is one packed unit and nothing else.
+    packed: Vec<(u64, Vec<u8>)>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(disk: Option<&'a Disk>, decoder: Option<Box<dyn Decode>>) -> Reader<'a> {
+    fn new(disk: Option<&'a Disk>, decoder: Option<Box<dyn Decode>>, keep: bool) -> Reader<'a> {
         let layers = disk.map_or(&[][..], |disk| disk.chain.layers());
         Reader {
             disk,
@@ -382,12 +402,15 @@ impl<'a> Reader<'a> {
             unpackers: layers.iter().map(|layer| layer.unpacker()).collect(),
             unit: Vec::new(),
             unit_of: None,
+            keep,
+            packed: Vec::new(),
         }
     }
 
     /// Brings the bytes of a piece into memory, in test units of `test_unit` bytes; how many of them the source stores.
     fn read(&mut self, guest: &Range<u64>, content: &Content, test_unit: u64) -> Result<u64, Fault> {
         let len = guest.end - guest.start;
+        self.packed.clear();
         match content {
             Content::Runs(runs) => return self.read_runs(guest, runs, test_unit),
             Content::Bytes(bytes) if bytes.len() as u64 == len => {
@@ -414,6 +437,9 @@ impl<'a> Reader<'a> {
             }
             self.bytes[within(&part, guest.start)].copy_from_slice(&self.unit[..(end - packed.guest) as usize]);
             stored += end - packed.guest;
+            if self.keep && *unit == test_unit {
+                self.packed.push((packed.guest, packed.bytes.clone()));
+            }
         }
         Ok(stored)
     }
@@ -445,7 +471,13 @@ impl<'a> Reader<'a> {
                 }
                 Here::Packed { .. } => {
                     self.unpack(*depth, run)?;
-                    let Here::Packed { skip, .. } = run.here else { continue };
+                    let Here::Packed { skip, unit, .. } = run.here else { continue };
+                    // All of a test unit, or all that the disk has of the last one.
+                    let whole = unit == test_unit && skip == 0 && run.guest.start.is_multiple_of(unit);
+                    if self.keep && whole && (run.len() == unit || run.guest.end == guest.end) {
+                        let packed = self.unpackers.get(*depth).and_then(|u| u.as_ref()).map(|u| u.packed().to_vec());
+                        self.packed.extend(packed.map(|packed| (run.guest.start, packed)));
+                    }
                     let from = skip as usize;
                     let part = self
                         .unit

@@ -25,4 +25,7 @@ pub trait Unpack: Send {
     /// Decodes the unit whose marker is at byte `at` of `file` into `out`, which is exactly one unit long. `unit_start` is the guest
     /// offset of the unit, which the marker must confirm.
     fn unpack(&mut self, file: FileId, at: u64, unit_start: u64, out: &mut [u8]) -> Result<(), Fault>;
+
+    /// The packed bytes of the unit that was unpacked last, without what stands in front of them.
+    fn packed(&self) -> &[u8];
 }

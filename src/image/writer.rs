@@ -208,6 +208,12 @@ pub trait Placer: Send {
 pub trait Encoder: Send {
     /// Encodes `unit`, which begins at guest byte `guest`, into `out`: all of it as it lies in the file, marker and padding included.
     fn encode(&mut self, unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<(), Fault>;
+
+    /// The same, where the source had `unit` as these packed bytes: they may go out unchanged. `false`, and nothing in `out`, where they
+    /// may not.
+    fn pass(&mut self, _packed: &[u8], _unit: &[u8], _guest: u64, _out: &mut Vec<u8>) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -71,6 +71,10 @@ impl Unpack for Turn {
         out.iter_mut().for_each(|b| *b = !*b);
         Ok(())
     }
+
+    fn packed(&self) -> &[u8] {
+        &[]
+    }
 }
 
 fn disk(lost: &[u64]) -> Disk {

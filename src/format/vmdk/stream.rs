@@ -75,7 +75,9 @@ pub fn first_grain(file: &Arc<InputFile>, header: &SparseHeader) -> Result<First
     for (packing, front) in [(Packing::Length, 4), (Packing::Bare, 0)] {
         let extent = StreamExtent { file: Arc::clone(file), len: 0, packing };
         let mut inflater = Inflater::new(vec![(0, extent.clone())]);
-        if zlib_at(front) && inflater.packed(&extent, at, None, out.len()).is_ok() && inflater.inflate(&mut out).is_ok()
+        if zlib_at(front)
+            && inflater.read_packed(&extent, at, None, out.len()).is_ok()
+            && inflater.inflate(&mut out).is_ok()
         {
             return Ok(FirstGrain::Packed(packing));
         }
@@ -236,7 +238,7 @@ impl Inflater {
     }
 
     /// Reads the packed bytes of the grain at byte `at`, whose unit has `unit` bytes; `lba`: the sector that its marker must name.
-    fn packed(&mut self, extent: &StreamExtent, at: u64, lba: Option<u64>, unit: usize) -> Result<(), Fault> {
+    fn read_packed(&mut self, extent: &StreamExtent, at: u64, lba: Option<u64>, unit: usize) -> Result<(), Fault> {
         let file = &extent.file;
         let damaged = |what: &'static str| Fault::damaged(file.name(), at, what);
         let mut marker = [0; 12];
@@ -287,7 +289,7 @@ impl Unpack for Inflater {
             next.checked_sub(1).and_then(|n| self.extents.get(n)).filter(|(_, extent)| extent.file.id() == file);
         let (start, extent) = found.cloned().ok_or_else(|| Fault::bug("a grain of no extent"))?;
         let inside = unit_start - start;
-        self.packed(&extent, at, Some(inside / SECTOR), out.len())?;
+        self.read_packed(&extent, at, Some(inside / SECTOR), out.len())?;
         let damaged = |what: &'static str| Fault::damaged(extent.file.name(), at, what);
         let got = self.inflate(out).map_err(damaged)?;
         // The last grain of an extent may end with the extent (QEMU); every other is whole.
@@ -297,5 +299,9 @@ impl Unpack for Inflater {
         }
         out.iter_mut().skip(got).for_each(|byte| *byte = 0);
         Ok(())
+    }
+
+    fn packed(&self) -> &[u8] {
+        &self.packed
     }
 }
