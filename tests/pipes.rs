@@ -219,7 +219,10 @@ fn raw_disks_and_fixed_vhds_come_through_pipes_and_must_be_as_long_as_was_said()
         1,
         &["a VHD is read by seeking", "hint: save it to a file first"],
     );
-    refused(&[], b"", 1, &["standard input"]);
+    refused(&[], b"", 1, &["standard input: nothing came"]);
+    let odd = fed(f.path(), &["-", "odd.raw", "--input-size", "1000"], &guest[..1000]);
+    odd.warns(&["no whole number of sectors", "24 zeroes are added"]);
+    assert_eq!(fs::read(f.path().join("odd.raw")).unwrap(), [&guest[..1000], &[0; 24]].concat());
     let sparse = vmdk_sparse(&guest);
     refused(&[], &sparse, 1, &["read by seeking"]);
     refused(&["--input-size", "1M"], &sparse, 2, &["says itself how long it is"]);
@@ -297,4 +300,75 @@ fn r17_a_sender_that_is_silent_keeps_no_signal_from_being_answered() {
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
         assert!(common::names(f.path()).is_empty());
     }
+}
+
+#[test]
+fn what_lies_behind_the_disks_end_in_a_stream_stays_behind_it() {
+    use common::packed::Stream;
+    // A line of 100 sectors over a capacity of two grains, all of them stored: the rest is left out, and is zero where the disk grows.
+    let f = folder(&[]);
+    let stream = Stream { capacity: 256, ..Stream::of(&[0xA5; 256 * 512]) }.build();
+    let at = stream.windows(10).position(|w| w == b"RDONLY 256").unwrap();
+    let mut stream = stream;
+    stream[at..at + 10].copy_from_slice(b"RDONLY 100");
+    fs::write(f.path().join("in.vmdk"), &stream).unwrap();
+    for options in [&["--size", "51200"][..], &["--size", "1M"], &["--align", "64K"]] {
+        for (output, kind) in [("o.raw", &[][..]), ("o.vhd", &[]), ("o.vmdk", &[]), ("o.vmdk", &["-s", "stream"])] {
+            let args = [&["-", output, "--force"], options, kind].concat();
+            let ran = fed(f.path(), &args, &stream);
+            assert_eq!(ran.status, Some(0), "{args:?}: {}", ran.err);
+            run(f.path(), [output, "piped.raw", "--force"]).succeeds();
+            let seek = [&["in.vmdk", output, "--force"], options, kind].concat();
+            assert_eq!(run(f.path(), seek).status, Some(0));
+            run(f.path(), [output, "sought.raw", "--force"]).succeeds();
+            let piped = fs::read(f.path().join("piped.raw")).unwrap();
+            assert!(piped == fs::read(f.path().join("sought.raw")).unwrap(), "{args:?}");
+            assert!(piped[..51_200].iter().all(|b| *b == 0xA5) && piped[51_200..].iter().all(|b| *b == 0), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn streams_that_seeking_reads_with_a_warning_are_read_or_sent_to_a_file() {
+    use common::packed::{Stream, marker, tables_in_front};
+    let guest = pattern(700, |n| (128..256).contains(&n));
+    let f = folder(&[]);
+    let good = Stream::of(&guest).build();
+    // Grains that begin later than the header says.
+    let mut early = good.clone();
+    let footer = good.len() - 1024;
+    for header in [0, footer] {
+        early[header + 64..header + 72].copy_from_slice(&30u64.to_le_bytes());
+    }
+    let ran = fed(f.path(), &["-", "o.raw"], &early);
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    assert!(fs::read(f.path().join("o.raw")).unwrap() == guest);
+    // Without its padding, or with odd zeroes behind: the tables in front say that all came.
+    let front = tables_in_front(&guest, marker);
+    let end = front.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for stream in [front[..end].to_vec(), [front.clone(), vec![0; 100]].concat()] {
+        let ran = fed(f.path(), &["-", "o.raw", "--force"], &stream);
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        assert!(fs::read(f.path().join("o.raw")).unwrap() == guest);
+    }
+    fs::remove_file(f.path().join("o.raw")).unwrap();
+    for (stream, text) in [
+        (good[..good.len() - 512].to_vec(), "no end-of-stream sector"),
+        ([&good[..56], &(1u64 << 20).to_le_bytes(), &good[64..]].concat(), "leads past its grain directory"),
+        ([&good[..footer + 4], &[1], &good[footer + 5..]].concat(), "footer"),
+    ] {
+        fed(f.path(), &["-", "o.raw"], &stream).fails(1, &["standard input: ", text]);
+    }
+    for (from, to, text) in
+        [("RDONLY 700", "NOACCESS 7", "NOACCESS"), ("\n# The Disk", "\nRW 3 ZERO", "more than one extent")]
+    {
+        let mut stream = good.clone();
+        let at = stream.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+        stream[at..at + to.len()].copy_from_slice(to.as_bytes());
+        if to.starts_with('\n') {
+            stream[at + to.len()] = b'\n';
+        }
+        fed(f.path(), &["-", "o.raw"], &stream).fails(1, &["standard input: ", text]);
+    }
+    assert!(common::names(f.path()).is_empty());
 }

@@ -111,7 +111,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "PATH")]
     pub base: Option<PathBuf>,
     /// How long a raw disk is that comes through standard input (-)
-    #[arg(long, value_name = "N", value_parser = size)]
+    #[arg(long, value_name = "N", value_parser = bytes)]
     pub input_size: Option<u64>,
     /// Grow the disk to this size (bytes, or with K, M, G, T); what is added is zero
     #[arg(long, value_name = "N", value_parser = size)]
@@ -249,7 +249,7 @@ fn output_format(word: &str) -> Result<&'static Format, String> {
 }
 
 /// Bytes, as a number or with a unit of 1024.
-fn size(text: &str) -> Result<u64, String> {
+fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -260,11 +260,18 @@ fn size(text: &str) -> Result<u64, String> {
         _ => return Err("a number of bytes, or one with K, M, G or T".into()),
     };
     let number: u64 = digits.parse().map_err(|_| "a number of bytes, or one with K, M, G or T".to_string())?;
-    let bytes = number.checked_mul(1 << shift).filter(|bytes| i64::try_from(*bytes).is_ok());
-    match bytes {
-        Some(bytes) if bytes > 0 && bytes.is_multiple_of(512) => Ok(bytes),
-        Some(_) => Err("a disk is a whole number of sectors of 512 bytes".into()),
+    match number.checked_mul(1 << shift).filter(|bytes| i64::try_from(*bytes).is_ok()) {
+        Some(0) => Err("a disk has at least one byte".into()),
+        Some(bytes) => Ok(bytes),
         None => Err("larger than a disk can be".into()),
+    }
+}
+
+/// Bytes in whole sectors.
+fn size(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        size if size.is_multiple_of(512) => Ok(size),
+        _ => Err("a disk is a whole number of sectors of 512 bytes".into()),
     }
 }
 

@@ -44,6 +44,9 @@ pub struct StreamSource {
 /// Opens what comes through a pipe: as the format that the user named, or that its first bytes show; as raw where its size was given.
 pub fn open_stream(pipe: InputPipe, options: &OpenOptions, size: Option<u64>) -> Result<StreamSource, Fault> {
     let name = pipe.name().to_path_buf();
+    if pipe.head().is_empty() {
+        return Err(Fault::new(Kind::NotThisFormat, name, "nothing came"));
+    }
     let looks_like =
         if pipe.head().starts_with(b"conectix") { Some(&vhd::FORMAT) } else { vmdk::in_stream(pipe.head()) };
     let format = match (options.format, looks_like, size) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::fault::{Fault, Kind};
 use crate::format::{StreamSource, vhd};
-use crate::image::{Content, Drawn, Facts, Feed, PIECE, Piece, SECTOR};
+use crate::image::{Content, Drawn, Facts, Feed, Ledger, PIECE, Piece, SECTOR};
 use crate::io::{InputPipe, in_memory};
 
 /// Opens what follows in the pipe as a disk of `size` bytes; behind them the footer of a fixed VHD may come, which is no part of it.
@@ -13,10 +13,17 @@ pub fn open(pipe: InputPipe, size: Option<u64>) -> Result<StreamSource, Fault> {
         let what = "how long a raw disk is cannot be seen while it comes through a pipe";
         return Err(Fault::new(Kind::Usage, pipe.name(), what).advice("--input-size tells"));
     };
-    let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, size);
+    let ledger = Arc::<Ledger>::default();
+    let whole = size.next_multiple_of(SECTOR);
+    if whole != size {
+        let warning = Fault::new(Kind::Damaged, pipe.name(), "the raw disk is no whole number of sectors");
+        let warning = warning.found(format!("{size} bytes"));
+        ledger.warn(warning.against(format!("{} zeroes are added", whole - size)));
+    }
+    let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, whole);
     let head = pipe.head().to_vec();
     let feed = move |end: u64, unit: u64| -> Box<dyn Feed> { Box::new(RawFeed { pipe, at: 0, size, end, unit }) };
-    Ok(StreamSource { facts, ledger: Arc::default(), head, feed: Box::new(feed) })
+    Ok(StreamSource { facts, ledger, head, feed: Box::new(feed) })
 }
 
 struct RawFeed {

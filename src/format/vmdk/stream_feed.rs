@@ -3,14 +3,15 @@
 //! Its markers say where everything stands; its tables, in front or behind, must say the same. So a stream whose end is missing, whose
 //! grains were lost or came twice, or whose tables are another's is never read as a smaller or an emptier disk.
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian};
 use libdeflater::Decompressor;
 
+use super::extent::Access;
 use super::header::{self, SparseHeader, Stored};
 use super::markers;
 use super::parse::Parsed;
@@ -25,6 +26,10 @@ use crate::io::{InputPipe, in_memory};
 const MAX_DESCRIPTOR: u64 = 1 << 20;
 /// The most entries of a directory: those of a disk of 64 TiB.
 const MAX_TABLES: u64 = 1 << 21;
+/// Zero sectors in front of the first grain that are passed over.
+const MAX_LEADING: u64 = 2048;
+/// What to do with a stream that seeking may read.
+const SAVE_FIRST: &str = "save it to a file first, and convert that";
 /// Zeroes behind the end that are passed over, in bytes.
 const MAX_PADDING: u64 = 64 << 20;
 
@@ -59,9 +64,28 @@ pub fn open(mut pipe: InputPipe) -> Result<StreamSource, Fault> {
         return Err(refuse("a snapshot cannot come through a pipe: its parent is somewhere else"));
     }
     let sectors = match descriptor.extents.as_slice() {
+        [] => {
+            let warning = Fault::new(Kind::Damaged, &name, "a VMDK extent without a descriptor");
+            ledger.warn(warning.against("it is read as a disk of its own capacity"));
+            header.capacity
+        }
+        [line] if line.access == Access::None => {
+            let what = "an extent that the descriptor says is not to be had (NOACCESS)";
+            return Err(Fault::damaged(&name, line.byte, what));
+        }
         [line] => line.sectors,
-        _ => header.capacity,
+        [_, second, ..] => {
+            return Err(refuse("an embedded VMDK descriptor with more than one extent").at(second.byte));
+        }
     };
+    if header.unclean_shutdown {
+        ledger.warn(Fault::damaged(&name, 72, "the program that wrote this VMDK did not come to its end"));
+    }
+    if header.capacity > sectors.saturating_add(header.grain_sectors) {
+        let what = "VMDK extent capacity is more than the descriptor says: the rest is left out";
+        let odd = Fault::damaged(&name, 12, what).found(format!("{} sectors", header.capacity));
+        ledger.warn(odd.against(format!("the descriptor says {sectors}")));
+    }
     let size = sectors.checked_mul(SECTOR).filter(|size| *size > 0 && i64::try_from(*size).is_ok());
     let size = size.ok_or_else(|| Fault::damaged(&name, 12, "VMDK capacity").found(sectors))?;
     if header.capacity < sectors {
@@ -115,7 +139,7 @@ fn read_tables_in_front(pipe: &mut InputPipe, header: &SparseHeader, front: u64)
     let misplaced = |at: u64| {
         Fault::damaged(pipe.name(), 56, "the tables of the stream do not stand in front of its grains in order")
             .found(format!("byte {at}"))
-            .advice("save it to a file first")
+            .advice(SAVE_FIRST)
     };
     if directory < pipe.at() || directory + len > front {
         return Err(misplaced(directory));
@@ -137,11 +161,13 @@ fn read_tables_in_front(pipe: &mut InputPipe, header: &SparseHeader, front: u64)
                 "a grain table of the stream is not where it can be",
             )
             .found(format!("byte {at}"))
-            .advice("save it to a file first"));
+            .advice(SAVE_FIRST));
         }
         pipe.skip(at - pipe.at())?;
         pipe.read_exact(&mut bytes)?;
-        let entries: Vec<u32> = bytes.chunks_exact(4).map(LittleEndian::read_u32).collect();
+        // A grain that is zero has no marker.
+        let zero = |entry: u32| if entry == 1 && header.zeroed_grains { 0 } else { entry };
+        let entries: Vec<u32> = bytes.chunks_exact(4).map(LittleEndian::read_u32).map(zero).collect();
         if entries.iter().any(|entry| *entry != 0) {
             digests.insert(table, digest(&entries));
         }
@@ -224,7 +250,8 @@ impl Decode for Inflate {
         if (got as u64) < needed {
             return Err(damaged("VMDK grain inflates to less than a grain").found(got).expected(needed));
         }
-        out.iter_mut().skip(got).for_each(|byte| *byte = 0);
+        // What stands behind the disk's end is nobody's, and the disk may be grown.
+        out.iter_mut().skip(in_memory(needed)).for_each(|byte| *byte = 0);
         Ok(())
     }
 }
@@ -255,10 +282,12 @@ struct Markers {
     /// Sectors of the tables that came behind their grains.
     behind: HashMap<u64, u32>,
     /// Sectors of tables without a grain, which some writers put out.
-    empty: Vec<u32>,
+    empty: HashSet<u32>,
     /// Sector of the directory that came behind the grains.
     directory: Option<u64>,
     footer: bool,
+    /// Something came behind the front.
+    started: bool,
     end: End,
 }
 
@@ -273,9 +302,10 @@ impl Markers {
             last: None,
             table: None,
             behind: HashMap::new(),
-            empty: Vec::new(),
+            empty: HashSet::new(),
             directory: None,
             footer: false,
+            started: false,
             end: End::Open,
         }
     }
@@ -289,18 +319,25 @@ impl Markers {
         Fault::damaged(self.pipe.name(), at, what)
     }
 
-    /// The next grain; `None` at the end of the stream.
+    /// The next grain of the disk; `None` at the end of the stream.
     fn next_grain(&mut self) -> Result<Option<PackedUnit>, Fault> {
+        let mut zeroes = 0;
         while self.end == End::Open {
             let at = self.pipe.at();
             let mut sector = [0; 512];
-            match self.pipe.read_up_to(&mut sector)? {
-                0 => {
-                    self.end = End::Cut;
+            let got = self.pipe.read_up_to(&mut sector)?;
+            if got < sector.len() {
+                // The sender has ended; where tables stood in front they tell whether that was too early.
+                self.end = End::Cut;
+                let size = LittleEndian::read_u32(&sector[8..]);
+                let last = size > 0 && markers::GRAIN_MARKER + u64::from(size) <= got as u64;
+                let plausible = got == 0 || (self.in_front.is_some() && (last || sector == [0; 512]));
+                if !plausible {
+                    return Err(self.pipe.ended());
+                }
+                if !last {
                     break;
                 }
-                512 => {}
-                _ => return Err(self.pipe.ended()),
             }
             let (value, size, kind) = (
                 LittleEndian::read_u64(&sector),
@@ -308,9 +345,21 @@ impl Markers {
                 LittleEndian::read_u32(&sector[12..]),
             );
             match (size, value, kind) {
+                // Some headers say that the grains begin before they do.
+                (0, 0, 0) if !self.started && zeroes < MAX_LEADING => zeroes += 1,
                 (0, 0, 0) => self.end = End::Marked,
-                (0, count, kind) => self.metadata(at, count, kind)?,
-                (size, lba, _) => return self.packed(at, lba, size, &sector).map(Some),
+                (0, count, kind) => {
+                    self.started = true;
+                    self.metadata(at, count, kind)?;
+                }
+                (size, lba, _) => {
+                    self.started = true;
+                    let grain = self.packed(at, lba, size, &sector)?;
+                    // The extent line decides how much of it is the disk's.
+                    if lba < self.sectors {
+                        return Ok(Some(grain));
+                    }
+                }
             }
         }
         Ok(None)
@@ -323,7 +372,7 @@ impl Markers {
         }
         if self.last.is_some_and(|last| lba <= last) {
             let what = "the grains of the stream do not come in the disk's order";
-            return Err(self.damaged(at, what).found(format!("lba {lba}")).advice("save it to a file first"));
+            return Err(self.damaged(at, what).found(format!("lba {lba}")).advice(SAVE_FIRST));
         }
         if self.directory.is_some() {
             return Err(self.damaged(at, "a VMDK grain behind the stream's directory"));
@@ -333,8 +382,8 @@ impl Markers {
             return Err(self.damaged(at, "VMDK grain marker size").found(size).expected(format!("1 to {most}")));
         }
         self.last = Some(lba);
-        let (table, entry) =
-            (lba / grain / u64::from(self.header.gtes_per_gt), lba / grain % u64::from(self.header.gtes_per_gt));
+        let per_table = u64::from(self.header.gtes_per_gt);
+        let (table, entry) = (lba / grain / per_table, lba / grain % per_table);
         if self.table.as_ref().is_none_or(|(number, _)| *number != table) {
             self.leave_table(at)?;
             self.table = Some((table, vec![0; self.header.gtes_per_gt as usize]));
@@ -347,7 +396,11 @@ impl Markers {
         let whole = (markers::GRAIN_MARKER + u64::from(size)).next_multiple_of(SECTOR);
         let had = bytes.len();
         bytes.resize(in_memory(whole - markers::GRAIN_MARKER), 0);
-        self.pipe.read_exact(bytes.get_mut(had..).unwrap_or_default())?;
+        let got = had + self.pipe.read_up_to(bytes.get_mut(had..).unwrap_or_default())?;
+        // Of the very last grain of all the padding may be missing.
+        if (got as u64) < u64::from(size) || (got < bytes.len() && self.in_front.is_none()) {
+            return Err(self.pipe.ended());
+        }
         bytes.truncate(size as usize);
         Ok(PackedUnit { guest: lba * SECTOR, at, bytes })
     }
@@ -360,7 +413,14 @@ impl Markers {
             Some(digests) => digests.remove(&number) == Some(digest(&entries)),
             None => self.behind.contains_key(&number),
         };
-        if fits { Ok(()) } else { Err(wrong.found(format!("table {number}"))) }
+        match (fits, &self.in_front) {
+            (true, _) => Ok(()),
+            (false, Some(_)) => Err(wrong.found(format!("table {number}"))),
+            (false, None) => {
+                let what = "a grain table of the stream does not come right behind its grains";
+                Err(self.damaged(at, what).found(format!("table {number}")).advice(SAVE_FIRST))
+            }
+        }
     }
 
     fn metadata(&mut self, at: u64, count: u64, kind: u32) -> Result<(), Fault> {
@@ -373,7 +433,7 @@ impl Markers {
                     Some((number, implied)) if !self.behind.contains_key(number) && *implied == entries => {
                         self.behind.insert(*number, place);
                     }
-                    _ if entries.iter().all(|entry| *entry == 0) => self.empty.push(place),
+                    _ if entries.iter().all(|entry| *entry == 0) => drop(self.empty.insert(place)),
                     // A second copy, or tables in front that come again, say nothing new.
                     Some((_, implied)) if *implied == entries => {}
                     _ => return Err(self.damaged(at, "a grain table of the stream is not that of its grains")),
@@ -381,8 +441,15 @@ impl Markers {
                 Ok(())
             }
             markers::DIRECTORY => {
+                if self.directory.is_some() {
+                    return Err(self.damaged(at, "a second grain directory in the stream").advice(SAVE_FIRST));
+                }
                 if self.in_front.is_none() {
                     self.leave_table(at)?;
+                    if self.header.gd_offset.is_some_and(|place| place != content) {
+                        let what = "the header of the streamOptimized VMDK leads past its grain directory";
+                        return Err(self.damaged(56, what).expected(format!("sector {content}")));
+                    }
                 }
                 let entries = self.entries(self.header.tables())?;
                 let fits = |(number, sector): (u64, u32)| match self.behind.get(&number) {
@@ -402,7 +469,9 @@ impl Markers {
                 let footer = SparseHeader::parse(&raw, self.pipe.name(), base)?;
                 let same = footer.capacity == self.header.capacity
                     && footer.grain_sectors == self.header.grain_sectors
-                    && footer.gtes_per_gt == self.header.gtes_per_gt;
+                    && footer.gtes_per_gt == self.header.gtes_per_gt
+                    && footer.zeroed_grains == self.header.zeroed_grains
+                    && footer.grains_are == self.header.grains_are;
                 if !same || (self.directory.is_some() && footer.gd_offset != self.directory) {
                     return Err(
                         self.damaged(base, "the footer of the streamOptimized VMDK contradicts what came before it")
@@ -434,8 +503,10 @@ impl Markers {
                     return Err(self.damaged(at, what).found(format!("table {table}")));
                 }
             }
-            None if self.end == End::Cut || self.directory.is_none() || !self.footer => {
-                return Err(self.pipe.ended());
+            None if self.directory.is_none() || !self.footer => return Err(self.pipe.ended()),
+            None if self.end == End::Cut => {
+                let what = "the streamOptimized VMDK has no end-of-stream sector: did the sender fail?";
+                return Err(self.damaged(at, what).advice(SAVE_FIRST));
             }
             None => {}
         }
