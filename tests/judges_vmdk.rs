@@ -13,7 +13,7 @@ use std::process::Command;
 use common::judge::{tool, vbox_is_there};
 use common::packed::{Stream, cowd, marker, sesparse, tables_in_front};
 use common::process::measured;
-use common::vmdk::{Sparse, descriptor};
+use common::vmdk::{Sparse, descriptor, stream_lacks};
 use common::{Ran, has_program, pattern, run, scratch, shared_file, vdconv};
 
 /// Reads `name` in `folder`, and holds that against what each of these judges reads; they must all be able to.
@@ -94,6 +94,64 @@ fn streams_and_redo_logs_built_by_the_specification_are_read_as_judges_read_them
     fs::write(at("e-sesparse.vmdk"), sesparse(&entries, &[(0, 0x31), (1, 0x32)], 0)).unwrap();
     fs::write(at("e.vmdk"), descriptor("seSparse", 7, None, "RW 40000 SESPARSE \"e-sesparse.vmdk\"")).unwrap();
     read_alike(folder.path(), "e.vmdk", "qemu");
+}
+
+#[test]
+#[ignore = "needs the judges"]
+fn peers_16_what_qemus_own_streams_lack_is_in_ours() {
+    let Some(judge) = shared_file("tools/judge") else { return };
+    if !has_program("qemu-img") {
+        return;
+    }
+    let folder = scratch();
+    let at = |name: &str| folder.path().join(name);
+    // The last grain is cut by the disk's end.
+    fs::write(at("a.raw"), pattern(10 * 128 + 16, |n| (256..384).contains(&n))).unwrap();
+    let into = |output: &str| {
+        let mut qemu = Command::new("qemu-img");
+        qemu.current_dir(folder.path()).args(["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized"]);
+        Ran::of(qemu.args(["a.raw", output]))
+    };
+    assert_eq!(into("qemu.vmdk").status, Some(0));
+    run(folder.path(), ["a.raw", "o.vmdk", "-s", "stream"]).succeeds();
+    let theirs = stream_lacks(&fs::read(at("qemu.vmdk")).unwrap());
+    println!("qemu-img's lacks {theirs:#?}");
+    let all = [
+        "one set of tables",
+        "a directory behind the grains",
+        "the adapter that importers assume",
+        "whole grains only",
+        "markers of tables",
+        "a marker of the directory",
+        "a footer",
+        "one marker of the end, and nothing behind",
+    ];
+    assert_eq!(theirs, all);
+    assert_eq!(stream_lacks(&fs::read(at("o.vmdk")).unwrap()), [""; 0]);
+
+    // VirtualBox and 7-Zip open ours alone.
+    for name in ["vbox", "7zz"] {
+        let opens = |image: &str| {
+            let mut command = Command::new(&judge);
+            let ran = Ran::of(command.args(["--with", name, "--expect"]).arg(at("a.raw")).arg(at(image)));
+            ran.status == Some(0) && !ran.out.contains("error:")
+        };
+        if name != "vbox" || vbox_is_there() {
+            assert_eq!((opens("qemu.vmdk"), opens("o.vmdk")), (false, true), "{name}");
+        }
+    }
+
+    // Into a pipe: the bytes of a file, where qemu-img cannot.
+    assert_ne!(into("/dev/stdout").status, Some(0));
+    for name in ["a.vmdk", "-"] {
+        let mut ours = vdconv();
+        ours.current_dir(folder.path()).env("SOURCE_DATE_EPOCH", "1700000000").args(["-O", "vmdk", "-s", "stream"]);
+        let ran = ours.args(["a.raw", name]).output().unwrap();
+        assert!(ran.status.success());
+        if name == "-" {
+            assert!(ran.stdout == fs::read(at("a.vmdk")).unwrap());
+        }
+    }
 }
 
 #[test]

@@ -280,6 +280,40 @@ fn read_stream(file: &[u8]) -> Vmdk {
     Vmdk { guest, descriptor, keys, grains }
 }
 
+/// What a streamOptimized VMDK lacks of what importers want of a stream (peers.md 2.1, case 16), whoever wrote it.
+pub fn stream_lacks(file: &[u8]) -> Vec<&'static str> {
+    let mut lacks = Vec::new();
+    let mut wants = |there: bool, what: &'static str| {
+        if !there && !lacks.contains(&what) {
+            lacks.push(what);
+        }
+    };
+    wants(u32_at(file, 8) & 2 == 0, "one set of tables");
+    wants(u64_at(file, 56) == u64::MAX, "a directory behind the grains");
+    let text = file[u64_at(file, 28) as usize * 512..][..u64_at(file, 36) as usize * 512].to_vec();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    wants(text.contains("ddb.adapterType = \"lsilogic\""), "the adapter that importers assume");
+    let (mut at, mut kinds, mut grain) = (u64_at(file, 64) as usize * 512, Vec::new(), vec![0; 65_536]);
+    let mut inflater = libdeflater::Decompressor::new();
+    while at + 512 <= file.len() {
+        let (value, size, kind) = (u64_at(file, at), u32_at(file, at + 8) as usize, u32_at(file, at + 12));
+        at += if size > 0 {
+            let n = inflater.zlib_decompress(&file[at + 12..at + 12 + size], &mut grain).unwrap();
+            wants(n == 65_536, "whole grains only");
+            (12 + size).next_multiple_of(512)
+        } else {
+            kinds.push(kind);
+            512 * (1 + value as usize)
+        };
+    }
+    wants(kinds.contains(&1), "markers of tables");
+    wants(kinds.contains(&2), "a marker of the directory");
+    wants(kinds.contains(&3), "a footer");
+    let ends = kinds.iter().filter(|kind| **kind == 0).count();
+    wants(ends == 1 && kinds.last() == Some(&0) && at == file.len(), "one marker of the end, and nothing behind");
+    lacks
+}
+
 /// A hosted sparse VMDK to be, built by the specification.
 #[derive(Clone)]
 pub struct Sparse {
