@@ -6,7 +6,7 @@ use std::fs;
 
 use common::packed::{Stream, cowd, deflate, marker, sesparse, tables_in_front};
 use common::vmdk::{Sparse, descriptor};
-use common::{names, pattern, run, scratch};
+use common::{names, pattern, run, scratch, vdconv};
 
 /// Five grains and three sectors; the third grain is zero.
 fn guest() -> Vec<u8> {
@@ -548,4 +548,77 @@ fn grains_that_are_deflated_already_go_over_unchanged_where_they_may() {
     };
     fs::write(at("in.vmdk"), bent.build()).unwrap();
     run(folder.path(), ["in.vmdk", "x.vmdk", "-s", "stream"]).fails(1, &["VMDK grain "]);
+}
+
+/// Bytes behind `from` that leave the checksum of `unit` as it is.
+fn collide(unit: &mut [u8], from: usize) {
+    const MODULUS: usize = 65_521;
+    let sum = libdeflater::adler32(unit);
+    let first = from + 20_000;
+    unit[first..first + 257].fill(254);
+    unit[first + 257] = 243;
+    let weight = (first..first + 258).map(|i| (unit.len() - i) * usize::from(unit[i])).sum::<usize>() % MODULUS;
+    // One that moves on by n takes n away, one that moves back adds it; two halves of the way stay in the unit.
+    let back = weight > MODULUS / 2;
+    let way = if back { MODULUS - weight } else { weight };
+    for (from, way) in [(first, way / 2), (first + 1, way - way / 2)] {
+        unit[from] -= 1;
+        unit[if back { from - way } else { from + way }] += 1;
+    }
+    assert_eq!(libdeflater::adler32(unit), sum);
+}
+
+#[test]
+fn grains_that_only_seem_whole_are_deflated_anew_from_files_and_pipes() {
+    let mut guest = pattern(2 * 128 + 44, |_| false);
+    // Zeroes behind this tail leave its checksum as it is: the sum of its bytes and 1 is none.
+    let tail = &mut guest[2 * 65_536..];
+    let mut left = 65_521 - (1 + tail.iter().map(|b| usize::from(*b)).sum::<usize>()) % 65_521;
+    for byte in tail {
+        let more = left.min(usize::from(255 - *byte));
+        *byte += more as u8;
+        left -= more;
+    }
+    assert_eq!(left, 0);
+    let mut last = guest[2 * 65_536..].to_vec();
+    last.resize(65_536, 0);
+    let adler = |unit: &[u8]| libdeflater::adler32(unit).to_be_bytes();
+    assert_eq!(adler(&last), adler(&last[..44 * 512]));
+    let mut hidden = last.clone();
+    collide(&mut hidden, 44 * 512);
+
+    let second = &guest[65_536..2 * 65_536];
+    let packed = deflate(second);
+    let seeming: [(&str, u64, Vec<u8>); 6] = [
+        ("nothing", 1, packed.clone()),
+        ("garbage and the sum", 1, [&packed[..], b"garbage", &adler(second)].concat()),
+        ("the sum again", 1, [&packed[..], &adler(second)].concat()),
+        ("twice", 1, [&packed[..], &packed[..]].concat()),
+        ("short", 2, deflate(&last[..44 * 512])),
+        ("hidden behind the end", 2, deflate(&hidden)),
+    ];
+    let folder = scratch();
+    let at = |name: &str| folder.path().join(name);
+    for (what, grain, bytes) in &seeming {
+        let mut stream = Stream::of(&guest);
+        stream.short_last = *what == "short";
+        let change = |n: u64, packed: &mut Vec<u8>, _: &mut u64, size: &mut u32| {
+            if n == *grain {
+                (*packed, *size) = (bytes.clone(), bytes.len() as u32);
+            }
+        };
+        fs::write(at("in.vmdk"), stream.build_with(change)).unwrap();
+        for growth in [&[][..], &["--align", "1M"], &["--size", "196608"]] {
+            let ran = run(folder.path(), [&["in.vmdk", "o.vmdk", "-s", "stream", "--force", "-v"], growth].concat());
+            let passed = if *what == "nothing" { 3 } else { 2 };
+            assert!(ran.err.contains(&format!("{passed} packed units went over")), "{what} {growth:?}: {}", ran.err);
+            let by_file = common::vmdk::read(&at("o.vmdk")).guest;
+            assert!(by_file[..guest.len()] == guest && by_file[guest.len()..].iter().all(|b| *b == 0), "{what}");
+            let mut piped = vdconv();
+            piped.current_dir(folder.path()).args(["-", "p.vmdk", "-s", "stream", "--force", "-v"]).args(growth);
+            let ran = common::Ran::of(piped.stdin(fs::File::open(at("in.vmdk")).unwrap()));
+            assert!(ran.err.contains(&format!("{passed} packed units went over")), "{what} {growth:?}: {}", ran.err);
+            assert!(common::vmdk::read(&at("p.vmdk")).guest == by_file, "{what} {growth:?}");
+        }
+    }
 }

@@ -54,6 +54,10 @@ impl Stream {
     }
 
     pub fn build(&self) -> Vec<u8> {
+        self.build_with(self.grain)
+    }
+
+    pub fn build_with(&self, grain: impl Fn(u64, &mut Vec<u8>, &mut u64, &mut u32)) -> Vec<u8> {
         let marker = |count: u64, kind: u32| {
             let mut m = vec![0; 512];
             m[..8].copy_from_slice(&count.to_le_bytes());
@@ -77,7 +81,7 @@ impl Stream {
             }
             let (mut packed, mut lba) = (deflate(&whole), n as u64 * 128);
             let mut size = packed.len() as u32;
-            (self.grain)(n as u64, &mut packed, &mut lba, &mut size);
+            grain(n as u64, &mut packed, &mut lba, &mut size);
             table[n * 4..n * 4 + 4].copy_from_slice(&(file.len() as u32 / 512).to_le_bytes());
             file.extend(lba.to_le_bytes());
             file.extend(size.to_le_bytes());

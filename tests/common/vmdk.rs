@@ -234,6 +234,9 @@ fn read_stream(file: &[u8]) -> Vmdk {
             let n =
                 inflater.zlib_decompress(&file[at + 12..at + 12 + size], &mut guest[start..start + 65_536]).unwrap();
             assert_eq!(n, 65_536, "every grain inflates to a whole one");
+            let mut cut = vec![0; 65_536];
+            let cut = inflater.zlib_decompress(&file[at + 12..at + 11 + size], &mut cut);
+            assert!(cut.is_err(), "nothing follows a grain's stream");
             assert!(guest[start..start + 65_536].iter().any(|b| *b != 0), "a grain of zeroes is stored");
             let end = at + 12 + size;
             assert!(file[end..end.next_multiple_of(512)].iter().all(|b| *b == 0), "padding");

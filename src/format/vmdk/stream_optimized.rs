@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use byteorder::{ByteOrder, LittleEndian};
-use libdeflater::{CompressionLvl, Compressor, adler32};
+use libdeflater::{CompressionLvl, Compressor, Decompressor, adler32};
 
 use super::descriptor::{Descriptor, Style, own_name};
 use super::grains::MAX_SECTORS;
@@ -91,7 +91,12 @@ impl Writer for StreamOptimized {
     }
 
     fn encoder(&self) -> Option<Box<dyn Encoder>> {
-        Some(Box::new(Deflate { compressor: Compressor::new(self.level), may_pass: self.may_pass }))
+        Some(Box::new(Deflate {
+            compressor: Compressor::new(self.level),
+            may_pass: self.may_pass,
+            inflater: Decompressor::new(),
+            inflated: vec![0; in_memory(GRAIN)],
+        }))
     }
 }
 
@@ -100,6 +105,23 @@ struct Deflate {
     compressor: Compressor,
     /// Nobody asked for a level: what is deflated already is good enough.
     may_pass: bool,
+    /// For what may pass.
+    inflater: Decompressor,
+    /// A grain.
+    inflated: Vec<u8>,
+}
+
+impl Deflate {
+    /// Is `packed` the unit, deflated by zlib to its last byte: no less than a grain of its content, and nothing behind the stream? The
+    /// source's own checks do not tell: they allow short grains, look no further than the disk's end, and pass over what follows.
+    fn is_exactly(&mut self, packed: &[u8], unit: &[u8]) -> bool {
+        let Some((_, cut)) = packed.split_last() else { return false };
+        let whole = packed.last_chunk::<4>() == Some(&adler32(unit).to_be_bytes())
+            && self.inflater.zlib_decompress(packed, &mut self.inflated) == Ok(self.inflated.len())
+            && self.inflated == unit;
+        // libdeflate does not mind what follows: a stream that needs its last byte has nothing behind it.
+        whole && self.inflater.zlib_decompress(cut, &mut self.inflated).is_err()
+    }
 }
 
 impl Encoder for Deflate {
@@ -119,12 +141,11 @@ impl Encoder for Deflate {
         Ok(())
     }
 
-    /// A whole grain that was deflated by zlib, with its checksum at its very end: so nothing follows the stream, and it inflates to
-    /// the grain and no less.
+    /// A whole grain that was deflated by zlib, and nothing behind it.
     fn pass(&mut self, packed: &[u8], unit: &[u8], guest: u64, out: &mut Vec<u8>) -> bool {
-        let ends_with_sum = packed.last_chunk::<4>() == Some(&adler32(unit).to_be_bytes());
         let Ok(size) = u32::try_from(packed.len()) else { return false };
-        if !self.may_pass || unit.len() as u64 != GRAIN || !ends_with_sum || packed.len() > MAX_PASSED {
+        let fits = self.may_pass && unit.len() as u64 == GRAIN && packed.len() <= MAX_PASSED;
+        if !fits || !self.is_exactly(packed, unit) {
             return false;
         }
         let start = out.len();
