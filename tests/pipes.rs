@@ -120,19 +120,21 @@ fn what_cannot_go_into_a_pipe_is_refused_with_what_can() {
 }
 
 /// Runs the program with these bytes on its standard input.
-fn fed(folder: &std::path::Path, args: &[&str], bytes: &[u8]) -> Ran {
+fn fed_to(mut command: Command, bytes: &[u8]) -> std::process::Output {
     use std::io::Write;
-    let mut child = vdconv()
-        .current_dir(folder)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // One that refuses does not read on.
-    let _ = child.stdin.take().unwrap().write_all(bytes);
-    let end = child.wait_with_output().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // One that refuses does not read on.
+        scope.spawn(move || drop(stdin.write_all(bytes)));
+        child.wait_with_output().unwrap()
+    })
+}
+
+fn fed(folder: &std::path::Path, args: &[&str], bytes: &[u8]) -> Ran {
+    let mut command = vdconv();
+    command.current_dir(folder).args(args);
+    let end = fed_to(command, bytes);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ran { status: end.status.code(), out: text(end.stdout), err: text(end.stderr) }
 }
@@ -211,7 +213,6 @@ fn raw_disks_and_fixed_vhds_come_through_pipes_and_must_be_as_long_as_was_said()
     refused(&["--input-size", &size], &guest[..guest.len() - 1], 1, &["the stream ends too early"]);
     refused(&["--input-size", &size], &[guest.clone(), vec![0]].concat(), 1, &["more came through the pipe"]);
     refused(&["--input-size", &size], &[vhd.clone(), vec![0]].concat(), 1, &["more came through the pipe"]);
-    refused(&["-f", "raw"], &guest, 2, &["how long a raw disk is", "hint: --input-size"]);
     refused(&[], &guest, 1, &["no disk that is known from its first bytes", "--input-size"]);
     refused(
         &[],
@@ -226,6 +227,126 @@ fn raw_disks_and_fixed_vhds_come_through_pipes_and_must_be_as_long_as_was_said()
     let sparse = vmdk_sparse(&guest);
     refused(&[], &sparse, 1, &["read by seeking"]);
     refused(&["--input-size", "1M"], &sparse, 2, &["says itself how long it is"]);
+}
+
+#[test]
+fn a_raw_disk_that_is_as_long_as_what_comes_goes_into_kinds_that_can_wait_for_its_end() {
+    const MIB: usize = 1 << 20;
+    let kinds: [(&str, &[&str]); 5] = [
+        ("o.raw", &[]),
+        ("o.vhd", &["-s", "fixed"]),
+        ("o.vmdk", &["-s", "flat"]),
+        ("o.vmdk", &["-s", "vmfs"]),
+        ("o.vmdk", &["-s", "vmfsThin", "--adapter", "ide"]),
+    ];
+    let content = pattern(5 * 2048 + 7, |n| n % 900 > 300);
+    // Around a piece and what is held back behind it; zeroes at the end; a last page that is cut.
+    for len in [1, 7, 512, 1536, MIB - 512, MIB, MIB + 511, MIB + 512, MIB + 513, 2 * MIB, 2 * MIB + 512, content.len()]
+    {
+        let sent = &content[..len];
+        let mut guest = sent.to_vec();
+        guest.resize(len.next_multiple_of(512), 0);
+        for (output, kind) in kinds {
+            for footer in [false, true] {
+                if footer && len % 512 != 0 {
+                    continue;
+                }
+                let stream = if footer { Vhd::fixed_of(&guest).build() } else { sent.to_vec() };
+                let f = folder(&[("in.img", guest.as_slice())]);
+                let ran = fed(f.path(), &[&["-f", "raw", "-", output, "-j", "3"], kind].concat(), &stream);
+                let ran = if len % 512 == 0 { ran.succeeds() } else { ran.warns(&["no whole number of sectors"]) };
+                assert!(!ran.out.contains("62"), "the most is no size: {}", ran.out);
+                let ids = ["--uuid", "12345678-1234-1234-1234-123456789abc"];
+                fs::create_dir(f.path().join("direct")).unwrap();
+                let direct = format!("direct/{output}");
+                let mut straight = vec!["-f", "raw", "in.img", &direct];
+                straight.extend(kind);
+                run(f.path(), straight).succeeds();
+                if output == "o.raw" {
+                    assert!(fs::read(f.path().join(output)).unwrap() == guest, "{len}");
+                    continue;
+                }
+                // What is written is what a file of that size becomes, but for the identifiers.
+                let (mut again, mut as_file) = (Vec::new(), Vec::new());
+                let piped = {
+                    let mut args = vec!["-f", "raw", "-", output, "--force"];
+                    args.extend(kind);
+                    args.extend(ids);
+                    if output == "o.vmdk" {
+                        args.extend(["--cid", "12345678"]);
+                    }
+                    (args.clone(), [&args[..2], &["in.img", &direct], &args[4..]].concat())
+                };
+                let mut stdin = vdconv();
+                stdin.current_dir(f.path()).env("SOURCE_DATE_EPOCH", "7").args(&piped.0);
+                assert!(fed_to(stdin, &stream).status.success());
+                let mut file = vdconv();
+                file.current_dir(f.path()).env("SOURCE_DATE_EPOCH", "7").args(&piped.1);
+                assert!(file.output().unwrap().status.success());
+                // These are derived from the length too, which is not known in time.
+                let without_ids = |mut bytes: Vec<u8>| {
+                    if bytes.starts_with(b"# Disk") {
+                        let text = String::from_utf8(bytes).unwrap();
+                        let lines = text.lines().filter(|l| !l.contains("longContentID") && !l.contains("ddb.uuid = "));
+                        bytes = lines.collect::<Vec<_>>().join("\n").into_bytes();
+                    }
+                    bytes
+                };
+                for name in common::names(&f.path().join("direct")) {
+                    again.push(without_ids(fs::read(f.path().join(&name)).unwrap()));
+                    as_file.push(without_ids(fs::read(f.path().join("direct").join(&name)).unwrap()));
+                }
+                assert!(again == as_file && !again.is_empty(), "{output} {kind:?} {len} {footer}");
+                run(f.path(), [output, "back.raw"]).succeeds();
+                assert!(fs::read(f.path().join("back.raw")).unwrap() == guest, "{output} {len}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_raw_disk_of_unknown_length_is_refused_where_its_length_must_be_known() {
+    let f = folder(&[]);
+    let guest = pattern(5000, |_| false);
+    for args in [
+        &["o.vmdk"][..],
+        &["o.vhd"],
+        &["o.vmdk", "-s", "stream"],
+        &["o.vmdk", "-s", "twoGbMaxExtentFlat"],
+        &["o.vmdk", "-s", "twoGbMaxExtentSparse"],
+        &["o.vmdk", "-s", "vmfs", "--size", "1G"],
+        &["o.raw", "--align", "1M"],
+    ] {
+        let ran = fed(f.path(), &[&["-f", "raw", "-"], args].concat(), &guest);
+        ran.fails(2, &["must be known", "--input-size"]);
+    }
+    // Footers: of no disk; of 511 bytes; of another size, which is content.
+    let vhd = Vhd::fixed_of(&guest).build();
+    fed(f.path(), &["-f", "raw", "-", "o.raw"], &Vhd::fixed_of(&[]).build()[..512]).fails(1, &[]);
+    fed(f.path(), &["-f", "raw", "-", "o.raw"], &vhd[..vhd.len() - 1])
+        .fails(1, &["a footer of 511 bytes", "hint: save it"]);
+    assert!(common::names(f.path()).is_empty());
+    let moved = [&[0; 512], vhd.as_slice()].concat();
+    fed(f.path(), &["-f", "raw", "-", "o.raw"], &moved).succeeds();
+    assert!(fs::read(f.path().join("o.raw")).unwrap() == moved);
+    // On into another pipe, and with --preallocate.
+    for (kind, _) in &KINDS[1..] {
+        let mut command = vdconv();
+        command.current_dir(f.path()).args(["-f", "raw", "-", "-"]).args(*kind);
+        let ran = fed_to(command, &vhd).stdout;
+        assert!(ran[..guest.len()] == guest && ran.len() == guest.len() + 512 * usize::from(kind.contains(&"fixed")));
+        if kind.contains(&"fixed") {
+            assert!(strict(&ran, None).guest == guest);
+        }
+    }
+    let ran = fed(f.path(), &["-f", "raw", "-", "p.vhd", "-s", "fixed", "--preallocate", "--json"], &guest).succeeds();
+    assert!(
+        ran.out.contains(&format!("\"virtual_size\": {}", guest.len()))
+            || ran.out.contains(&format!("\"virtual_size\":{}", guest.len())),
+        "{}",
+        ran.out
+    );
+    assert!(strict(&fs::read(f.path().join("p.vhd")).unwrap(), None).guest == guest);
 }
 
 fn vmdk_sparse(guest: &[u8]) -> Vec<u8> {

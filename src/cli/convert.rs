@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vdconv::engine::{self, Control, Sources, Tally};
 use vdconv::fault::{Fault, Kind};
+use vdconv::format::open_end::OpenEnd;
 use vdconv::format::{OpenOptions, Records, Wish};
 use vdconv::image::{Disk, Facts, Feed, Identifiers, Ledger, Order, Plan, Writer};
 use vdconv::io::{OutputOptions, Outputs, sys};
@@ -30,7 +31,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let epoch = source_date_epoch()?;
     let destination = Destination::resolve(args, kind)?;
     let options = args.source.options();
-    let source = Source::open(args, &options, interrupt)?;
+    let source = Source::open(args, kind, &options, interrupt)?;
     let under = args.base.as_ref().map(|name| Under::open(name, &options, destination.folder())).transpose()?;
     let base = under.as_ref().map(|under| &under.disk);
     let identifiers = identifiers(args, &options, &source, base, kind, epoch)?;
@@ -48,7 +49,11 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         base: under.as_ref().map(Under::facts),
         ..Wish::new(args.output.clone(), file_name, identifiers)
     };
-    let writer = (kind.subformat.writer)(source.facts(), &wish)?;
+    let make = kind.subformat.writer;
+    let writer: Box<dyn Writer + '_> = match source.has_open_end() {
+        false => make(source.facts(), &wish)?,
+        true => Box::new(OpenEnd::new(source.facts(), &wish, make)?),
+    };
     let wanted = destination.wanted(writer.plan());
     let files: Vec<_> = source.files().iter().chain(base.into_iter().flat_map(Disk::files)).cloned().collect();
     Outputs::check(&wanted, &files, args.force)?;
@@ -76,18 +81,19 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         writer.plan().notes.iter().for_each(|note| show::note(&format!("vdconv: note: {note}")));
     }
     if args.verbose {
-        show::note(&decisions(source.facts(), kind, writer.plan(), jobs));
+        show::note(&decisions(source.facts(), kind, writer.as_ref(), jobs));
     }
 
     // From here on there is something to clean up.
     interrupt.watch()?;
     let how = OutputOptions { force: args.force, sync: !args.no_sync, holes: writer.plan().holes };
     let outputs = destination.create(&wanted, how, interrupt)?;
-    let facts = source.facts().clone();
+    let mut facts = source.facts().clone();
     let (disk, mut feed) = source.into_feed(base, writer.plan().test_unit);
     let sources = Sources { disk: disk.as_deref(), base };
     let tally = move_data(args, sources, feed.as_mut(), writer.as_ref(), &outputs, jobs, interrupt)?;
     let moved = started.elapsed();
+    facts.virtual_size = tally.virtual_size;
     let mut late: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
     late.extend(ledgers.iter().flat_map(|ledger| ledger.surplus()));
     warn(&late);
@@ -177,7 +183,7 @@ fn space(disk: &Source, folder: &Path, plan: &Plan) -> Result<Option<Fault>, Fau
     if !plan.holes && must > free {
         return Err(short("the output does not fit").against(format!("it takes {}", show::size(must))));
     }
-    let may = disk.stored_at_most();
+    let may = disk.stored_at_most().unwrap_or_default();
     Ok((may > free)
         .then(|| short("the output may not fit").against(format!("the source stores up to {}", show::size(may)))))
 }
@@ -196,7 +202,7 @@ fn move_data(
     jobs: usize,
     interrupt: &Interrupt,
 ) -> Result<Tally, Fault> {
-    let bar = progress::bar(args.progress, args.quiet, writer.plan().virtual_size);
+    let bar = progress::bar(args.progress, args.quiet, (!writer.has_open_end()).then_some(writer.plan().virtual_size));
     let advance = |bytes| bar.inc(bytes);
     let control = Control { jobs, stop: interrupt.flag(), progress: &advance };
     let moved = engine::convert(sources, feed, writer, outputs, control);
@@ -204,7 +210,9 @@ fn move_data(
     moved
 }
 
-fn decisions(facts: &Facts, kind: OutputKind, plan: &Plan, jobs: usize) -> String {
+fn decisions(facts: &Facts, kind: OutputKind, writer: &dyn Writer, jobs: usize) -> String {
+    let plan = writer.plan();
+    let at_most = if writer.has_open_end() { "at most " } else { "" };
     let source = format!("{} {}", facts.title, facts.subformat);
     let order = match plan.order {
         Order::Free => "placed freely",
@@ -212,7 +220,7 @@ fn decisions(facts: &Facts, kind: OutputKind, plan: &Plan, jobs: usize) -> Strin
         Order::Stream => "written in guest order",
     };
     format!(
-        "vdconv: {}, {} bytes -> {}; {jobs} workers, units of {} bytes, {order}{}",
+        "vdconv: {}, {at_most}{} bytes -> {}; {jobs} workers, units of {} bytes, {order}{}",
         source.trim_end(),
         facts.virtual_size,
         kind.words(),
@@ -272,7 +280,7 @@ impl Done<'_> {
     }
 
     fn counters(&self) -> Vec<String> {
-        let Tally { stored, data, pieces, gaps, passed } = self.tally;
+        let Tally { stored, data, pieces, gaps, passed, .. } = self.tally;
         let mut lines = vec![
             format!(
                 "{:.3} s until all was written, {:.3} s in all",

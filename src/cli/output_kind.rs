@@ -68,13 +68,26 @@ impl OutputKind {
         Ok(kind)
     }
 
+    /// The most bytes of a disk whose size is known at its end alone; refused where it must be known first.
+    pub fn open_end(self) -> Result<u64, Fault> {
+        self.subformat.open_end().ok_or_else(|| {
+            let fit = OutputKind::all().filter(|kind| kind.subformat.open_end().is_some()).map(OutputKind::words);
+            usage(format!("how long the raw disk is must be known for a {}: --input-size", self.words()))
+                .expected(format!("that, or one of {}", fit.collect::<Vec<_>>().join(", ")))
+        })
+    }
+
+    fn all() -> impl Iterator<Item = OutputKind> {
+        FORMATS.iter().flat_map(|f| f.subformats.iter().map(|s| OutputKind { format: f, subformat: s }))
+    }
+
     /// Refused, naming the kinds that do, where this one does not.
     pub fn must_take(self, what: Takes, why: &str) -> Result<(), Fault> {
         if self.subformat.takes.contains(&what) {
             return Ok(());
         }
-        let all = FORMATS.iter().flat_map(|f| f.subformats.iter().map(|s| OutputKind { format: f, subformat: s }));
-        let fit: Vec<_> = all.filter(|kind| kind.subformat.takes.contains(&what)).map(OutputKind::words).collect();
+        let fit: Vec<_> =
+            OutputKind::all().filter(|kind| kind.subformat.takes.contains(&what)).map(OutputKind::words).collect();
         Err(usage(format!("{why}: not for a {}", self.words())).expected(format!("one of {}", fit.join(", "))))
     }
 

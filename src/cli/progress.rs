@@ -11,11 +11,13 @@ use super::args::Progress;
 const HZ: u8 = 10;
 /// Guest bytes done and total, percent, rate, time left.
 const TEMPLATE: &str = "[{bar:24}] {bytes}/{total_bytes} {percent}% {binary_bytes_per_sec} {eta} left";
+/// Where the total is not known.
+const OPEN_TEMPLATE: &str = "{spinner} {bytes} {binary_bytes_per_sec}";
 /// Columns that stay free, so that the ^C of an interrupted run does not wrap into a line that is not cleared.
 const MARGIN: u16 = 4;
 
-/// A bar over `total` guest bytes, or none.
-pub fn bar(wanted: Progress, quiet: bool, total: u64) -> ProgressBar {
+/// A bar over `total` guest bytes, where that is known; or none.
+pub fn bar(wanted: Progress, quiet: bool, total: Option<u64>) -> ProgressBar {
     let terminal = io::stderr().is_terminal();
     let draw = |canvas| ProgressDrawTarget::term_like_with_hz(Box::new(canvas), HZ);
     let target = match wanted {
@@ -26,8 +28,9 @@ pub fn bar(wanted: Progress, quiet: bool, total: u64) -> ProgressBar {
         Progress::Auto => ProgressDrawTarget::hidden(),
         Progress::Bar => draw(Canvas::Plain),
     };
-    let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("=> "))
+    let template = if total.is_some() { TEMPLATE } else { OPEN_TEMPLATE };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(total, target).with_style(style.progress_chars("=> "))
 }
 
 /// What the bar is drawn on: lines of a terminal that are narrower than it, or a file or pipe that a bar was asked for all the same.

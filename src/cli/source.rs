@@ -12,6 +12,7 @@ use vdconv::io::{Gate, InputFile, InputPipe};
 use super::args::ConvertArgs;
 use super::destination::STANDARD;
 use super::interrupt::Interrupt;
+use super::output_kind::OutputKind;
 use super::usage;
 
 /// The name of standard input in messages.
@@ -26,8 +27,13 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens INPUT, grown as `--size` and `--align` say.
-    pub fn open(args: &ConvertArgs, options: &OpenOptions, interrupt: &Interrupt) -> anyhow::Result<Source> {
+    /// Opens INPUT for an output of this kind, grown as `--size` and `--align` say.
+    pub fn open(
+        args: &ConvertArgs,
+        kind: OutputKind,
+        options: &OpenOptions,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Source> {
         let mut source = match args.input.as_os_str() == STANDARD {
             false if args.input_size.is_some() => {
                 return Err(
@@ -48,6 +54,15 @@ impl Source {
                 Source::Stream(Box::new(format::open_stream(pipe, options, args.input_size)?))
             }
         };
+        if let Source::Stream(stream) = &mut source
+            && stream.open_end
+        {
+            if args.size.is_some() || args.align.is_some() {
+                return Err(usage("--size and --align: how long the raw disk is must be known: --input-size").into());
+            }
+            stream.facts.virtual_size = kind.open_end()?;
+            return Ok(source);
+        }
         let is = source.facts().virtual_size;
         let size = grown(is, args)?;
         match &mut source {
@@ -55,6 +70,11 @@ impl Source {
             Source::Stream(stream) => stream.facts.virtual_size = size,
         }
         Ok(source)
+    }
+
+    /// Is its size known at its end alone? Then that of its facts is the most that the output holds.
+    pub fn has_open_end(&self) -> bool {
+        matches!(self, Source::Stream(stream) if stream.open_end)
     }
 
     /// What is known of it.
@@ -81,11 +101,11 @@ impl Source {
         }
     }
 
-    /// Bytes that a conversion may have to store at most.
-    pub fn stored_at_most(&self) -> u64 {
+    /// Bytes that a conversion may have to store at most, where anything is known of that.
+    pub fn stored_at_most(&self) -> Option<u64> {
         match self {
-            Source::Disk(disk) => disk.stored_at_most(),
-            Source::Stream(stream) => stream.facts.virtual_size,
+            Source::Disk(disk) => Some(disk.stored_at_most()),
+            Source::Stream(stream) => (!stream.open_end).then_some(stream.facts.virtual_size),
         }
     }
 

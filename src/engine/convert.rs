@@ -46,6 +46,8 @@ pub struct Tally {
     pub gaps: u64,
     /// Packed units that went from the source into the output unchanged.
     pub passed: u64,
+    /// Bytes of the guest's disk.
+    pub virtual_size: u64,
 }
 
 /// The disks that a run reads.
@@ -91,7 +93,7 @@ pub fn convert(
         writer,
         outputs,
         control,
-        feed: Mutex::new(Numbered { feed, next: 0, at: 0 }),
+        feed: Mutex::new(Numbered { feed, next: 0, at: 0, open_end: writer.has_open_end() }),
         turnstile: Turnstile::new(placer),
         first_fault: Mutex::new(None),
         tally: Tallies::default(),
@@ -111,11 +113,17 @@ pub fn convert(
     }
     control.go_on()?;
     fault.map_or(Ok(()), Err)?;
-    feed.into_inner().unwrap_or_else(PoisonError::into_inner).feed.finish()?;
-    let mut placer = turnstile.into_inner();
+    let walked = feed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    walked.feed.finish()?;
+    let virtual_size = walked.at;
+    let settled = writer.settled(virtual_size)?;
+    let mut placer = settled.as_ref().map_or_else(|| turnstile.into_inner(), |settled| settled.placer());
     writes.clear();
     placer.finish(&mut writes)?;
     put_all(&writes, Phase::Body, None, outputs)?;
+    for (file, planned) in settled.iter().flat_map(|settled| settled.plan().files.iter().enumerate()) {
+        planned.len.map_or(Ok(()), |len| outputs.set_len(file, len))?;
+    }
     for (file, len) in writes.lens() {
         outputs.set_len(*file, *len)?;
     }
@@ -127,7 +135,7 @@ pub fn convert(
     put_all(&writes, Phase::Seal, None, outputs)?;
     outputs.sync()?;
     control.go_on()?;
-    Ok(tally.sum())
+    Ok(Tally { virtual_size, ..tally.sum() })
 }
 
 struct Numbered<'a> {
@@ -136,6 +144,8 @@ struct Numbered<'a> {
     next: u64,
     /// The guest byte that the next piece or gap must begin at.
     at: u64,
+    /// The disk ends where the feed does.
+    open_end: bool,
 }
 
 impl Numbered<'_> {
@@ -143,13 +153,15 @@ impl Numbered<'_> {
     fn draw(&mut self, plan: &Plan) -> Result<Option<Drawn>, Fault> {
         let drawn = self.feed.next()?;
         let guest = match &drawn {
-            None if self.at == plan.virtual_size => return Ok(None),
+            None if self.at == plan.virtual_size || (self.open_end && self.at > 0) => return Ok(None),
             None => return Err(Fault::bug("the walk ended before the disk's end")),
             Some(Drawn::Gap(guest, _)) => guest,
             Some(Drawn::Piece(piece)) => &piece.guest,
         };
-        let whole = guest.end.is_multiple_of(plan.test_unit) || guest.end == plan.virtual_size;
-        if guest.start != self.at || guest.is_empty() || !whole {
+        let whole = guest.end.is_multiple_of(plan.test_unit) || guest.end == plan.virtual_size || self.open_end;
+        // What was cut was the last.
+        let next = guest.start == self.at && self.at.is_multiple_of(plan.test_unit);
+        if !next || guest.is_empty() || guest.end > plan.virtual_size || !whole {
             return Err(Fault::bug("the walk left something out"));
         }
         self.at = guest.end;
@@ -175,6 +187,7 @@ impl Tallies {
             pieces: get(&self.pieces),
             gaps: get(&self.gaps),
             passed: get(&self.passed),
+            virtual_size: 0,
         }
     }
 }
@@ -388,7 +401,7 @@ struct Reader<'a> {
     unit_of: Option<(usize, FileId, u64)>,
     /// Are packed bytes kept for an encoder that may pass them on?
     keep: bool,
-    /// Guest byte and packed bytes of each test unit of the piece that is one packed unit and nothing else.
+    /// Guest byte and packed bytes of each packed unit of the piece that may be a test unit.
     packed: Vec<(u64, Vec<u8>)>,
 }
 
@@ -472,9 +485,8 @@ impl<'a> Reader<'a> {
                 Here::Packed { .. } => {
                     self.unpack(*depth, run)?;
                     let Here::Packed { skip, unit, .. } = run.here else { continue };
-                    // All of a test unit, or all that the disk has of the last one.
-                    let whole = unit == test_unit && skip == 0 && run.guest.start.is_multiple_of(unit);
-                    if self.keep && whole && (run.len() == unit || run.guest.end == guest.end) {
+                    // Whether it is all of the test unit, the encoder sees.
+                    if self.keep && unit == test_unit && skip == 0 && run.guest.start.is_multiple_of(unit) {
                         let packed = self.unpackers.get(*depth).and_then(|u| u.as_ref()).map(|u| u.packed().to_vec());
                         self.packed.extend(packed.map(|packed| (run.guest.start, packed)));
                     }

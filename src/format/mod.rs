@@ -5,6 +5,7 @@ mod flat;
 mod foreign;
 pub mod iso;
 mod linear;
+pub mod open_end;
 pub mod raw;
 pub mod vhd;
 pub mod vmdk;
@@ -35,6 +36,8 @@ pub struct StreamSource {
     pub facts: Facts,
     /// Where warnings go.
     pub ledger: Arc<Ledger>,
+    /// Its size is known at its end alone: what stands in `facts` is no size yet.
+    pub open_end: bool,
     /// The first bytes, which identify a source that has no identifier.
     pub head: Vec<u8>,
     /// Makes the feed: up to so many bytes of the disk, in test units of so many.
@@ -58,15 +61,16 @@ pub fn open_stream(pipe: InputPipe, options: &OpenOptions, size: Option<u64>) ->
             return Err(Fault::new(Kind::Usage, name, what).advice("-f raw, if it is one all the same"));
         }
         (None, None, None) => {
-            return Err(Fault::new(Kind::NotThisFormat, name, "no disk that is known from its first bytes")
-                .advice("a raw disk or a fixed VHD: -f raw --input-size N; anything else is saved to a file first"));
+            return Err(Fault::new(Kind::NotThisFormat, name, "no disk that is known from its first bytes").advice(
+                "a raw disk or a fixed VHD: -f raw, or --input-size N; anything else is saved to a file first",
+            ));
         }
     };
     let Some(open) = format.open_stream else {
         let fit = FORMATS.iter().filter(|format| format.open_stream.is_some()).map(|format| format.title);
         return Err(Fault::new(Kind::Unsupported, name, format!("a {} is read by seeking", format.title))
             .expected(format!("one of {}", fit.collect::<Vec<_>>().join(", ")))
-            .advice("save it to a file first; a fixed VHD comes as raw: -f raw --input-size N"));
+            .advice("save it to a file first; a fixed VHD comes as raw: -f raw"));
     };
     open(pipe, size)
 }
@@ -108,6 +112,16 @@ pub struct Subformat {
     pub writer: MakeWriter,
 }
 
+impl Subformat {
+    /// The most bytes of a disk whose size is known at its end alone; `None` where it must be known first.
+    pub fn open_end(&self) -> Option<u64> {
+        self.takes.iter().find_map(|takes| match takes {
+            Takes::OpenEnd { most } => Some(*most),
+            _ => None,
+        })
+    }
+}
+
 /// What an output may record at the user's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Records {
@@ -136,6 +150,11 @@ pub enum Takes {
     Level,
     /// `-`: it is written in order, without seeking.
     Pipe,
+    /// A source whose size is known at its end alone, up to this many bytes.
+    OpenEnd {
+        /// In bytes, whole sectors.
+        most: u64,
+    },
 }
 
 /// What the user, and the names of the files, ask of an output.

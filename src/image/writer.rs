@@ -45,7 +45,7 @@ pub struct PlannedFile {
 pub struct Plan {
     /// The files in the order they are published in: the one that names the others is the last.
     pub files: Vec<PlannedFile>,
-    /// Size of the guest's disk in bytes.
+    /// Size of the guest's disk in bytes; where the writer has an open end, the most that it can be.
     pub virtual_size: u64,
     /// What takes one place in the file, in bytes (a grain, a block).
     pub place_unit: u64,
@@ -192,6 +192,14 @@ pub trait Writer: Sync {
     fn placer(&self) -> Box<dyn Placer>;
     /// An encoder for one worker; `None` where units are stored as they are.
     fn encoder(&self) -> Option<Box<dyn Encoder>>;
+    /// Is the disk's size known at its end alone?
+    fn has_open_end(&self) -> bool {
+        false
+    }
+    /// Where it is: the writer for the size that it turned out to have, in bytes, whose placer finishes what this one's began.
+    fn settled(&self, _size: u64) -> Result<Option<Box<dyn Writer>>, Fault> {
+        Ok(None)
+    }
 }
 
 /// Decides where things go. Cheap, no I/O.
@@ -209,8 +217,8 @@ pub trait Encoder: Send {
     /// Encodes `unit`, which begins at guest byte `guest`, into `out`: all of it as it lies in the file, marker and padding included.
     fn encode(&mut self, unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<(), Fault>;
 
-    /// The same, where the source had `unit` as these packed bytes: they may go out unchanged. `false`, and nothing in `out`, where they
-    /// may not.
+    /// The same, where the source had these packed bytes at the place of `unit`: they may go out unchanged, if they are the unit and
+    /// nothing but the unit, which is for the encoder to prove. `false`, and nothing in `out`, where they may not.
     fn pass(&mut self, _packed: &[u8], _unit: &[u8], _guest: u64, _out: &mut Vec<u8>) -> bool {
         false
     }

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
+use super::unsized_stream::UnsizedFeed;
 use crate::fault::{Fault, Kind};
 use crate::format::{StreamSource, vhd};
 use crate::image::{Content, Drawn, Facts, Feed, Ledger, PIECE, Piece, SECTOR};
 use crate::io::{InputPipe, in_memory};
 
-/// Opens what follows in the pipe as a disk of `size` bytes; behind them the footer of a fixed VHD may come, which is no part of it.
+/// Opens what follows in the pipe as a disk of `size` bytes, or of as many as come; behind them the footer of a fixed VHD may come, which is no part of it.
 pub fn open(pipe: InputPipe, size: Option<u64>) -> Result<StreamSource, Fault> {
-    let Some(size) = size else {
-        let what = "how long a raw disk is cannot be seen while it comes through a pipe";
-        return Err(Fault::new(Kind::Usage, pipe.name(), what).advice("--input-size tells"));
-    };
     let ledger = Arc::<Ledger>::default();
+    let head = pipe.head().to_vec();
+    let Some(size) = size else {
+        let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, 0);
+        let warnings = Arc::clone(&ledger);
+        let feed = move |most: u64, _| -> Box<dyn Feed> { Box::new(UnsizedFeed::new(pipe, warnings, most)) };
+        return Ok(StreamSource { facts, ledger, open_end: true, head, feed: Box::new(feed) });
+    };
     let whole = size.next_multiple_of(SECTOR);
     if whole != size {
         let warning = Fault::new(Kind::Damaged, pipe.name(), "the raw disk is no whole number of sectors");
@@ -21,9 +25,8 @@ pub fn open(pipe: InputPipe, size: Option<u64>) -> Result<StreamSource, Fault> {
         ledger.warn(warning.against(format!("{} zeroes are added", whole - size)));
     }
     let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, whole);
-    let head = pipe.head().to_vec();
     let feed = move |end: u64, unit: u64| -> Box<dyn Feed> { Box::new(RawFeed { pipe, at: 0, size, end, unit }) };
-    Ok(StreamSource { facts, ledger, head, feed: Box::new(feed) })
+    Ok(StreamSource { facts, ledger, open_end: false, head, feed: Box::new(feed) })
 }
 
 struct RawFeed {

@@ -50,7 +50,12 @@ pub const FORMAT: Format = Format {
             takes: &[Takes::Contiguous, Takes::BlockSize],
             writer: dynamic::dynamic,
         },
-        Subformat { name: "fixed", short: "fixed", takes: &[Takes::Preallocate, Takes::Pipe], writer: fixed::writer },
+        Subformat {
+            name: "fixed",
+            short: "fixed",
+            takes: &[Takes::Preallocate, Takes::Pipe, Takes::OpenEnd { most: MAX_SIZE }],
+            writer: fixed::writer,
+        },
         Subformat {
             name: "differencing",
             short: "differencing",

@@ -58,7 +58,12 @@ pub const FORMAT: Format = Format {
             takes: &[Takes::Base, Takes::BlockSize],
             writer: sparse::writer,
         },
-        Subformat { name: "monolithicFlat", short: "flat", takes: &[Takes::Preallocate], writer: flat::monolithic },
+        Subformat {
+            name: "monolithicFlat",
+            short: "flat",
+            takes: &[Takes::Preallocate, OPEN_END],
+            writer: flat::monolithic,
+        },
         Subformat {
             name: "twoGbMaxExtentSparse",
             short: "twoGbMaxExtentSparse",
@@ -77,10 +82,13 @@ pub const FORMAT: Format = Format {
             takes: &[Takes::Level, Takes::Pipe],
             writer: stream_optimized::writer,
         },
-        Subformat { name: "vmfs", short: "vmfs", takes: &[Takes::Preallocate], writer: flat::vmfs },
-        Subformat { name: "vmfsThin", short: "vmfsThin", takes: &[], writer: flat::vmfs_thin },
+        Subformat { name: "vmfs", short: "vmfs", takes: &[Takes::Preallocate, OPEN_END], writer: flat::vmfs },
+        Subformat { name: "vmfsThin", short: "vmfsThin", takes: &[OPEN_END], writer: flat::vmfs_thin },
     ],
 };
+
+/// Flat kinds of one extent need not know the size before the end; 62 TiB is the most that vSphere takes.
+const OPEN_END: Takes = Takes::OpenEnd { most: 62 << 40 };
 
 /// VMDK, where a stream begins as one.
 pub fn in_stream(head: &[u8]) -> Option<&'static Format> {

@@ -105,7 +105,7 @@ pub fn open(mut pipe: InputPipe) -> Result<StreamSource, Fault> {
             unit,
         })
     };
-    Ok(StreamSource { facts, ledger, head, feed: Box::new(feed) })
+    Ok(StreamSource { facts, ledger, open_end: false, head, feed: Box::new(feed) })
 }
 
 /// The descriptor in front of the grains; one that is all zero, or not there, says nothing.
