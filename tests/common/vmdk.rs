@@ -61,8 +61,30 @@ fn parse(text: &str) -> BTreeMap<String, String> {
         let old = keys.insert(key.trim().to_string(), value.trim().trim_matches('"').to_string());
         assert!(old.is_none(), "twice: {line}");
     }
+    for line in text.lines().filter(|l| l.contains('=')) {
+        match line.starts_with("ddb.") {
+            true => assert!(line.contains(" = \"") && line.ends_with('"'), "{line}"),
+            false => assert!(!line.contains(" =") && !line.contains("= "), "{line}"),
+        }
+    }
     assert_eq!(keys["parentCID"], "ffffffff");
-    assert_eq!(keys["CID"].len(), 8);
+    assert!(keys["CID"].len() == 8 && keys["CID"].bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+    assert!(!["00000000", "fffffffe", "ffffffff"].contains(&keys["CID"].as_str()), "they have a meaning");
+    let sectors: u64 = extents(text).iter().map(|extent| extent.0).sum();
+    let (heads, per_track, most) = match keys["ddb.adapterType"].as_str() {
+        "ide" => (16, 63, u64::MAX),
+        _ if sectors < 2_097_152 => (64, 32, 65_535),
+        _ if sectors < 4_194_304 => (128, 32, 65_535),
+        _ => (255, 63, 65_535),
+    };
+    let number = |key: &str| keys[key].parse::<u64>().unwrap();
+    assert_eq!((number("ddb.geometry.heads"), number("ddb.geometry.sectors")), (heads, per_track));
+    assert_eq!(number("ddb.geometry.cylinders"), (sectors / heads / per_track).clamp(1, most));
+    assert!((3..=22).contains(&number("ddb.virtualHWVersion")));
+    if let Some(uuid) = keys.get("ddb.uuid") {
+        assert!(uuid.to_ascii_uppercase().starts_with("60 00 C2 9") && uuid.len() == 47, "{uuid}");
+        assert_eq!(keys["encoding"], "UTF-8");
+    }
     assert!(keys["ddb.longContentID"].ends_with(&keys["CID"]) && keys["ddb.longContentID"].len() == 32);
     let hosted = ["monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"];
     let has = |key: &str| keys.contains_key(key);
