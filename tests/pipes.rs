@@ -349,6 +349,26 @@ fn a_raw_disk_of_unknown_length_is_refused_where_its_length_must_be_known() {
     assert!(strict(&fs::read(f.path().join("p.vhd")).unwrap(), None).guest == guest);
 }
 
+#[test]
+fn what_a_descriptor_forbids_is_refused_from_a_pipe_as_it_is_from_a_file() {
+    use common::packed::Stream;
+    let stream = Stream::of(&pattern(700, |_| false)).build();
+    let end = 512 + stream[512..].iter().position(|byte| *byte == 0).unwrap();
+    for (line, text) in [
+        ("ddb.iofilters = \"vmwarevmcrypt\"", "an encrypted VMDK"),
+        ("encryptionKeys=\"vmware:key/list\"", "an encrypted VMDK"),
+        ("isNativeSnapshot=\"yes\"", "a snapshot that the storage keeps"),
+        ("ddb.uuid.parent=\"rubbish\"", "a parent whose uuid cannot be read"),
+    ] {
+        let mut bad = stream.clone();
+        bad[end..end + line.len()].copy_from_slice(line.as_bytes());
+        let f = folder(&[("in.vmdk", bad.as_slice())]);
+        run(f.path(), ["in.vmdk", "o.raw"]).fails(1, &["in.vmdk: at byte ", text]);
+        fed(f.path(), &["-", "o.raw"], &bad).fails(1, &["standard input: at byte ", text]);
+        assert_eq!(common::names(f.path()), ["in.vmdk"]);
+    }
+}
+
 fn vmdk_sparse(guest: &[u8]) -> Vec<u8> {
     common::vmdk::Sparse::of(guest).build()
 }

@@ -4,27 +4,23 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::beside::{base_name, piece_by_name, refusal_of_piece};
 use super::cowd;
+use super::described::{Described, hold_against_line};
 use super::extent::{Access, ExtentLine, ExtentType};
 use super::extents::{Body, Extents};
 use super::grain_tables::{GrainTables, Kind as TableKind};
 use super::header::{self, SparseHeader, Stored};
 use super::lock::refuse_locked;
-use super::parent::Link;
-use super::parse::{NO_PARENT, Parsed, embedded, text};
+use super::parse::{Parsed, embedded, text};
 use super::recorded;
 use super::sesparse::{self, SeTables};
 use super::stream::{self, FirstGrain, Packing, StreamExtent};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
-use crate::image::{Adapter, Facts, SECTOR};
+use crate::image::{Facts, SECTOR};
 use crate::io::InputFile;
 
-/// The last version of a descriptor that is read: 2 is that of encrypted disks, 3 of disks whose changes are tracked, 4 of vSAN's.
-const MAX_VERSION: u32 = 4;
 /// Missing files that a message names.
 const MOST_NAMED: usize = 5;
 
@@ -83,17 +79,7 @@ impl Image {
             missing: Vec::new(),
             named: HashMap::new(),
         };
-        image.check_version()?;
-        image.refuse_what_is_elsewhere()?;
-        image.check_parent_keys(opening)?;
-        for (byte, key) in &image.descriptor.repeated {
-            let what = "a key of the VMDK descriptor comes again with another value: the first counts";
-            opening.ledger.warn(Fault::damaged(image.file.name(), *byte, what).found(key));
-        }
-        if let Some(word) = image.descriptor.said("ddb.adapterType").filter(|word| word.parse::<Adapter>().is_err()) {
-            let what = "the VMDK descriptor names a controller that is not known";
-            opening.ledger.warn(image.fault(Kind::Damaged, "ddb.adapterType", what).found(word));
-        }
+        image.described().check(&opening.ledger)?;
         match own {
             Some(header) => image.own_extent(opening, header)?,
             None => image.named_extents(opening)?,
@@ -101,122 +87,26 @@ impl Image {
         Ok(image)
     }
 
-    /// A fault in the line of a key.
-    pub fn fault(&self, kind: Kind, key: &str, what: &'static str) -> Fault {
-        let fault = Fault::new(kind, self.file.name(), what);
-        match self.descriptor.byte_of(key) {
-            Some(byte) => fault.at(byte),
-            None => fault,
-        }
-    }
-
-    /// A later version may mean anything.
-    fn check_version(&self) -> Result<(), Fault> {
-        let version = self.descriptor.said("version").and_then(|text| text.parse::<u32>().ok());
-        match version.is_some_and(|version| version > MAX_VERSION) {
-            true => Err(self
-                .fault(Kind::Unsupported, "version", "VMDK descriptor version")
-                .found(version.unwrap_or_default())
-                .expected(format!("1 to {MAX_VERSION}"))),
-            false => Ok(()),
-        }
-    }
-
-    /// Encrypted disks and native snapshots: the data is not in these files, or not to be had from them.
-    fn refuse_what_is_elsewhere(&self) -> Result<(), Fault> {
-        let said = |key: &str| self.descriptor.said(key);
-        for key in ["encryptionKeys", "keyID"] {
-            if said(key).is_some() {
-                return Err(self
-                    .fault(Kind::Unsupported, key, "an encrypted VMDK")
-                    .advice("decrypt it where it was made"));
-            }
-        }
-        if said("ddb.iofilters").is_some_and(|filters| filters.to_ascii_lowercase().contains("vmwarevmcrypt")) {
-            return Err(self
-                .fault(Kind::Unsupported, "ddb.iofilters", "an encrypted VMDK")
-                .advice("decrypt it where it was made"));
-        }
-        if said("isNativeSnapshot").is_some_and(|value| value.eq_ignore_ascii_case("yes")) {
-            return Err(self.fault(
-                Kind::Unsupported,
-                "isNativeSnapshot",
-                "a snapshot that the storage keeps, not this file",
-            ));
-        }
-        Ok(())
-    }
-
-    /// How the image knows its parent, where it has one.
-    pub fn link(&self) -> Result<Option<Link>, Fault> {
-        if self.descriptor.is_child() {
-            let recorded = self.descriptor.cid("parentCID");
-            return recorded
-                .map(|cid| Some(Link::ContentId(cid)))
-                .ok_or_else(|| Fault::bug("a child without parentCID"));
-        }
-        if let Some(uuid) = self.descriptor.uuid("ddb.uuid.parent") {
-            return Ok(Some(Link::Uuid(uuid)));
-        }
-        // A sign of a parent that cannot be read: reading on as if there were none would hand out zeroes.
-        for key in ["ddb.uuid.parent", "ddb.uuid.parentmodification"] {
-            let sign =
-                self.descriptor.said(key).filter(|text| Uuid::parse_str(text).map_or(true, |uuid| !uuid.is_nil()));
-            if let Some(text) = sign {
-                let what = "VMDK descriptor: a parent whose uuid cannot be read";
-                return Err(self.fault(Kind::Damaged, key, what).found(text).expected("the parent's uuid, or none"));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A parent that is named and whose content id cannot be read: reading on as if there were none would hand out zeroes.
-    fn check_parent_keys(&self, opening: &Opening<'_>) -> Result<(), Fault> {
-        let text = self.descriptor.get("parentCID");
-        let hint = self.descriptor.said("parentFileNameHint");
-        match (text, self.descriptor.cid("parentCID"), hint) {
-            (Some(text), None, _) => Err(self
-                .fault(Kind::Damaged, "parentCID", "VMDK descriptor: parentCID")
-                .found(text)
-                .expected("hex digits")),
-            (None, _, Some(hint)) => {
-                let what = "VMDK descriptor: a parent is named, and no parentCID";
-                Err(self.fault(Kind::Damaged, "parentFileNameHint", what).found(hint))
-            }
-            (_, Some(NO_PARENT), Some(hint)) => {
-                let what = "a parent is named, and parentCID says that there is none";
-                opening.ledger.warn(self.fault(Kind::Damaged, "parentFileNameHint", what).found(hint));
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+    /// What its descriptor decides.
+    pub fn described(&self) -> Described<'_> {
+        Described { name: self.file.name(), descriptor: &self.descriptor }
     }
 
     /// The one extent of a file that holds its own descriptor: the file itself, whatever name stands there.
     fn own_extent(&mut self, opening: &mut Opening<'_>, header: SparseHeader) -> Result<(), Fault> {
         let file = Arc::clone(&self.file);
-        let line = match self.descriptor.extents.as_slice() {
-            [] => {
-                if let Some(refusal) = refusal_of_piece(&file).or_else(|| lost_piece(&file)) {
-                    return Err(refusal);
-                }
-                let warning = Fault::new(Kind::Damaged, file.name(), "a VMDK extent without a descriptor");
-                opening.ledger.warn(warning.against("it is read as a disk of its own capacity"));
-                let sectors = header.capacity;
-                ExtentLine { byte: 0, access: Access::Rw, sectors, kind: ExtentType::Sparse, file: None, offset: 0 }
-            }
-            [line] => line.clone(),
-            [_, second, ..] => {
-                let what = "an embedded VMDK descriptor with more than one extent";
-                return Err(Fault::new(Kind::Unsupported, file.name(), what).at(second.byte));
-            }
-        };
+        if self.descriptor.extents.is_empty()
+            && let Some(refusal) = refusal_of_piece(&file).or_else(|| lost_piece(&file))
+        {
+            return Err(refusal);
+        }
+        let line = self.described().own_line(header.capacity, &opening.ledger)?;
         let len = self.extent_len(&line)?;
         if len == 0 {
             return Err(Fault::damaged(file.name(), header::at::CAPACITY as u64, "a VMDK of 0 sectors"));
         }
         match line.access {
-            Access::None => self.extents.push(len, Body::Lost(no_access(&file, &line))),
+            Access::None => self.extents.push(len, Body::Lost(self.described().no_access(&line))),
             _ => self.push_sparse(opening, file, header, len)?,
         }
         self.whole()
@@ -262,7 +152,7 @@ impl Image {
             }
             ExtentType::VsanSparse => return refuse("an object of vSAN: the data is not in files"),
             _ if line.access == Access::None => {
-                self.extents.push(len, Body::Lost(no_access(&self.file, line)));
+                self.extents.push(len, Body::Lost(self.described().no_access(line)));
                 return Ok(());
             }
             _ => {}
@@ -419,22 +309,8 @@ impl Image {
         kind: TableKind,
     ) -> Result<(), Fault> {
         // The line decides how much of the disk the extent is; what the header lacks of it cannot be had.
-        let capacity = header.capacity.saturating_mul(SECTOR);
-        let stored = len.min(capacity);
-        if capacity - stored > header.grain_sectors * SECTOR {
-            let odd = Fault::damaged(
-                file.name(),
-                12,
-                "VMDK extent capacity is more than the descriptor says: the rest is left out",
-            );
-            opening.ledger.warn(
-                odd.found(format!("{} sectors", header.capacity))
-                    .against(format!("the descriptor says {}", len / SECTOR)),
-            );
-        }
-        let short = Fault::damaged(file.name(), 12, "VMDK extent capacity is less than the descriptor says")
-            .found(format!("{} sectors", header.capacity))
-            .expected(len / SECTOR);
+        let stored = len.min(header.capacity.saturating_mul(SECTOR));
+        let short = hold_against_line(file.name(), &header, len / SECTOR, &opening.ledger);
         let start = self.extents.len();
         if stored > 0 {
             let tables = GrainTables::open(Arc::clone(&file), Arc::clone(&opening.ledger), header, start, kind)?;
@@ -481,11 +357,6 @@ impl Image {
 /// Is a file that was not opened missing, so that the others are looked for all the same?
 fn is_missing(opening: &Opening<'_>, fault: &Fault) -> bool {
     fault.kind() == Kind::NotFound || opening.options.is_listed(fault)
-}
-
-fn no_access(file: &InputFile, line: &ExtentLine) -> Fault {
-    Fault::new(Kind::Damaged, file.name(), "an extent that the descriptor says is not to be had (NOACCESS)")
-        .at(line.byte)
 }
 
 /// The refusal of a file that is called as pieces are (`-s001`, `-000001-s001`), where no descriptor names it.

@@ -15,6 +15,7 @@
 
 mod beside;
 mod cowd;
+mod described;
 mod descriptor;
 mod extent;
 mod extents;

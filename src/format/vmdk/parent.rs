@@ -25,7 +25,7 @@ pub enum Link {
 
 /// The parent of `child`, the image at this depth of the chain; `None` where it has none.
 pub fn of(child: &Image, opening: &mut Opening<'_>, depth: usize) -> Result<Option<Arc<InputFile>>, Fault> {
-    let Some(link) = child.link()? else { return Ok(None) };
+    let Some(link) = child.described().link()? else { return Ok(None) };
     if let Some(given) = opening.options.parents.get(depth) {
         let file = opening.gate.typed(given)?;
         return match fits(child, link, &file)? {
@@ -35,6 +35,7 @@ pub fn of(child: &Image, opening: &mut Opening<'_>, depth: usize) -> Result<Opti
     }
     match link {
         Link::Uuid(uuid) => Err(child
+            .described()
             .fault(
                 Kind::NotFound,
                 "ddb.uuid.parent",
@@ -53,6 +54,7 @@ pub fn of(child: &Image, opening: &mut Opening<'_>, depth: usize) -> Result<Opti
 fn search(child: &Image, link: Link, opening: &mut Opening<'_>) -> Result<Arc<InputFile>, Fault> {
     let Some(hint) = child.descriptor.said("parentFileNameHint") else {
         return Err(child
+            .described()
             .fault(Kind::NotFound, "parentCID", "a snapshot that does not name its parent")
             .advice("--parent names it"));
     };
@@ -82,6 +84,7 @@ fn search(child: &Image, link: Link, opening: &mut Opening<'_>) -> Result<Arc<In
         (Some((file, _)), _) if opening.options.ignore_cid => Ok(file),
         (Some((_, fault)), _) | (None, Some(fault)) => Err(fault),
         (None, None) => Err(child
+            .described()
             .fault(Kind::NotFound, "parentFileNameHint", "the parent of this snapshot is not there")
             .found(hint)
             .advice("put the parent beside the snapshot, under that name; or --parent names it")),
@@ -122,6 +125,7 @@ fn fits(child: &Image, link: Link, parent: &Arc<InputFile>) -> Result<Result<(),
         Link::Uuid(recorded) => match descriptor.uuid("ddb.uuid.image") {
             Some(found) if found == recorded => Ok(()),
             found => Err(child
+                .described()
                 .fault(Kind::Changed, "ddb.uuid.parent", "this is not the disk that the child was made on")
                 .found(format!(
                     "uuid {} in {}",
@@ -144,6 +148,7 @@ fn same_content(child: &Image, recorded: u32, parent: &InputFile, descriptor: &P
         "look for the parent as it was: what lies under the snapshot is not what the machine saw; --ignore-cid goes on";
     let found = found.map_or("none".to_string(), |cid| format!("{cid:08x}"));
     Err(child
+        .described()
         .fault(Kind::Changed, "parentCID", what)
         .found(format!("CID {found} in {}", parent.name().display()))
         .expected(format!("parentCID {recorded:08x}"))

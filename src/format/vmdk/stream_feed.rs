@@ -11,6 +11,7 @@ use std::sync::Arc;
 use byteorder::{ByteOrder, LittleEndian};
 use libdeflater::Decompressor;
 
+use super::described::{Described, hold_against_line};
 use super::extent::Access;
 use super::header::{self, SparseHeader, Stored};
 use super::markers;
@@ -55,50 +56,30 @@ pub fn open(mut pipe: InputPipe) -> Result<StreamSource, Fault> {
     let in_front = read_tables_in_front(&mut pipe, &header, front)?;
     pipe.skip(front - pipe.at())?;
 
-    for key in ["encryptionKeys", "keyID"] {
-        if descriptor.said(key).is_some() {
-            return Err(refuse("an encrypted VMDK").advice("decrypt it where it was made"));
-        }
-    }
-    if descriptor.is_child() || descriptor.uuid("ddb.uuid.parent").is_some() {
+    let described = Described { name: &name, descriptor: &descriptor };
+    described.check(&ledger)?;
+    if described.link()?.is_some() {
         return Err(refuse("a snapshot cannot come through a pipe: its parent is somewhere else"));
     }
-    let sectors = match descriptor.extents.as_slice() {
-        [] => {
-            let warning = Fault::new(Kind::Damaged, &name, "a VMDK extent without a descriptor");
-            ledger.warn(warning.against("it is read as a disk of its own capacity"));
-            header.capacity
-        }
-        [line] if line.access == Access::None => {
-            let what = "an extent that the descriptor says is not to be had (NOACCESS)";
-            return Err(Fault::damaged(&name, line.byte, what));
-        }
-        [line] => line.sectors,
-        [_, second, ..] => {
-            return Err(refuse("an embedded VMDK descriptor with more than one extent").at(second.byte));
-        }
-    };
+    let line = described.own_line(header.capacity, &ledger)?;
+    if line.access == Access::None {
+        return Err(described.no_access(&line));
+    }
     if header.unclean_shutdown {
         ledger.warn(Fault::damaged(&name, 72, "the program that wrote this VMDK did not come to its end"));
     }
-    if header.capacity > sectors.saturating_add(header.grain_sectors) {
-        let what = "VMDK extent capacity is more than the descriptor says: the rest is left out";
-        let odd = Fault::damaged(&name, 12, what).found(format!("{} sectors", header.capacity));
-        ledger.warn(odd.against(format!("the descriptor says {sectors}")));
-    }
-    let size = sectors.checked_mul(SECTOR).filter(|size| *size > 0 && i64::try_from(*size).is_ok());
-    let size = size.ok_or_else(|| Fault::damaged(&name, 12, "VMDK capacity").found(sectors))?;
-    if header.capacity < sectors {
-        return Err(Fault::damaged(&name, 12, "VMDK extent capacity is less than the descriptor says")
-            .found(format!("{} sectors", header.capacity))
-            .expected(sectors));
+    let size = line.sectors.checked_mul(SECTOR).filter(|size| *size > 0 && i64::try_from(*size).is_ok());
+    let size = size.ok_or_else(|| Fault::damaged(&name, 12, "VMDK capacity").found(line.sectors))?;
+    let short = hold_against_line(&name, &header, line.sectors, &ledger);
+    if header.capacity < line.sectors {
+        return Err(short);
     }
     let facts = recorded::facts(&descriptor, size);
     let head = pipe.head().to_vec();
     let warnings = Arc::clone(&ledger);
     let feed = move |end: u64, unit: u64| -> Box<dyn Feed> {
         Box::new(StreamFeed {
-            markers: Markers::new(pipe, header, sectors, in_front, warnings),
+            markers: Markers::new(pipe, header, line.sectors, in_front, warnings),
             pending: None,
             at: 0,
             end,
