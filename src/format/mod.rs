@@ -6,6 +6,7 @@ mod foreign;
 pub mod iso;
 mod linear;
 pub mod open_end;
+mod parents;
 pub mod raw;
 pub mod vhd;
 pub mod vmdk;

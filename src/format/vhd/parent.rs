@@ -10,6 +10,7 @@ use super::locate::{Located, locate};
 use super::locator::{Locator, Way};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
+use crate::format::parents::{self, Candidate, base_name};
 use crate::io::{InputFile, neighbours};
 
 /// What a child says of its parent.
@@ -37,52 +38,27 @@ impl Child<'_> {
 
     /// The parent of this image, the one at `depth` of the chain: what the user gave, else what the child names.
     pub fn parent(&self, opening: &mut Opening<'_>, depth: usize) -> Result<Parent, Fault> {
-        if let Some(given) = opening.options.parents.get(depth) {
-            let file = opening.gate.typed(given)?;
-            let (parent, wrong) = self.look(file)?;
-            return match wrong {
-                Some(fault) if !opening.options.ignore_cid => Err(fault),
-                _ => Ok(parent),
-            };
+        if let Some(parent) = parents::given(opening, depth, |file| self.look(file))? {
+            return Ok(parent);
         }
         let Names { names, unreadable } = self.names();
         unreadable.iter().for_each(|fault| opening.ledger.warn(fault.clone()));
-        // Where no name leads anywhere, one that cannot be read is the reason.
-        let (mut refusal, mut wrong) = (unreadable.into_iter().next(), None);
         // The folder is listed only where no name leads anywhere as it is.
         let tries: [&dyn Fn() -> Vec<PathBuf>; 2] = [&|| candidates(&names), &|| self.in_another_case(&names)];
-        for name in tries.into_iter().flat_map(|find| find()) {
-            let file = match opening.gate.named(self.file, &name) {
-                Ok(file) => file,
-                Err(fault) => {
-                    // What is not there says least; of the others the likeliest name is told of.
-                    if fault.kind() != Kind::NotFound {
-                        refusal = refusal.or(Some(fault));
-                    }
-                    continue;
-                }
-            };
-            match self.look(file) {
-                Ok((parent, None)) => return Ok(parent),
-                Ok((parent, Some(fault))) => wrong = wrong.or(Some((parent, fault))),
-                Err(fault) => refusal = refusal.or(Some(fault)),
-            }
-        }
-        match (wrong, refusal) {
-            (Some((parent, _)), _) if opening.options.ignore_cid => Ok(parent),
-            (Some((_, fault)), _) | (None, Some(fault)) => Err(fault),
-            (None, None) => {
-                let best = names.first().map_or("no name at all", |(_, name)| name.as_str());
-                Err(self
-                    .fault(Kind::NotFound, header::at::PARENT_NAME, "the parent of this differencing VHD is not there")
-                    .found(best)
-                    .advice("put the parent beside it, under that name; or --parent names it"))
-            }
-        }
+        // Where no name leads anywhere, one that cannot be read is the reason.
+        let refusal = unreadable.into_iter().next();
+        let found = tries.into_iter().flat_map(|find| find());
+        let look = |_: &Path, file| self.look(file).map(Some);
+        parents::search(opening, self.file, found, refusal, look)?.ok_or_else(|| {
+            let best = names.first().map_or("no name at all", |(_, name)| name.as_str());
+            self.fault(Kind::NotFound, header::at::PARENT_NAME, "the parent of this differencing VHD is not there")
+                .found(best)
+                .advice("put the parent beside it, under that name; or --parent names it")
+        })
     }
 
     /// Is `file` what the child was made on? If not, why.
-    fn look(&self, file: Arc<InputFile>) -> Result<(Parent, Option<Fault>), Fault> {
+    fn look(&self, file: Arc<InputFile>) -> Result<Candidate<Parent>, Fault> {
         let located = locate(&file, false)?;
         let found = located.as_ref().map(|located| located.footer.unique_id);
         let wanted = self.header.parent_id;
@@ -108,7 +84,7 @@ impl Child<'_> {
         });
         match (found, wrong) {
             (None, Some(fault)) if !wanted.is_nil() => Err(fault.of_kind(Kind::NotThisFormat)),
-            (_, wrong) => Ok((Parent { file, located }, wrong)),
+            (_, wrong) => Ok(Candidate { parent: Parent { file, located }, wrong }),
         }
     }
 
@@ -166,11 +142,6 @@ fn candidates(names: &[(Way, String)]) -> Vec<PathBuf> {
         add(base_name(name).into());
     }
     found
-}
-
-/// The last part of a name, whatever system wrote it.
-fn base_name(name: &str) -> &str {
-    name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
 
 /// Does a name of Windows begin at a drive, at a machine or at a root?

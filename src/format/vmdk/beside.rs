@@ -12,6 +12,7 @@ use super::header;
 use super::parse::{Parsed, descriptor_in_head, printable};
 use crate::fault::{Fault, Kind};
 use crate::format::Probe;
+use crate::format::parents::base_name;
 use crate::image::Ledger;
 use crate::io::{InputFile, Neighbour, neighbours};
 
@@ -57,11 +58,6 @@ fn descriptor(neighbour: &Neighbour, left: &mut usize) -> Option<Parsed> {
         head.truncate(head.iter().rposition(|byte| *byte == b'\n')?);
     }
     descriptor_in_head(&head, Path::new(neighbour.name()))
-}
-
-/// The last part of a name, whatever system wrote it.
-pub fn base_name(name: &str) -> &str {
-    name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
 
 /// Does a recorded name mean `file`, by its last part?
@@ -161,7 +157,5 @@ mod tests {
         for name in ["a.vmdk", "a-000001.vmdk", "a-s01.vmdk", "flat.vmdk", "a-s00a.vmdk", "a-disk1.vmdk"] {
             assert!(!piece_by_name(Path::new(name)), "{name}");
         }
-        assert_eq!(base_name("C:\\a\\b.vmdk"), "b.vmdk");
-        assert_eq!(base_name("/a/b.vmdk"), "b.vmdk");
     }
 }

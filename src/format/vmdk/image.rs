@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::beside::{base_name, piece_by_name, refusal_of_piece};
+use super::beside::{piece_by_name, refusal_of_piece};
 use super::cowd;
 use super::described::{Described, hold_against_line};
 use super::extent::{Access, ExtentLine, ExtentType};
@@ -18,6 +18,7 @@ use super::sesparse::{self, SeTables};
 use super::stream::{self, FirstGrain, Packing, StreamExtent};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
+use crate::format::parents::base_name;
 use crate::image::{Facts, SECTOR};
 use crate::io::InputFile;
 

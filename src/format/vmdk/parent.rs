@@ -7,11 +7,12 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
-use super::beside::{base_name, with_uuid};
+use super::beside::with_uuid;
 use super::image::Image;
 use super::parse::{Parsed, descriptor_of};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
+use crate::format::parents::{self, Candidate, base_name};
 use crate::io::InputFile;
 
 /// How an image knows its parent.
@@ -26,12 +27,8 @@ pub enum Link {
 /// The parent of `child`, the image at this depth of the chain; `None` where it has none.
 pub fn of(child: &Image, opening: &mut Opening<'_>, depth: usize) -> Result<Option<Arc<InputFile>>, Fault> {
     let Some(link) = child.described().link()? else { return Ok(None) };
-    if let Some(given) = opening.options.parents.get(depth) {
-        let file = opening.gate.typed(given)?;
-        return match fits(child, link, &file)? {
-            Err(fault) if !opening.options.ignore_cid => Err(fault),
-            _ => Ok(Some(file)),
-        };
+    if let Some(file) = parents::given(opening, depth, |file| look(child, link, file))? {
+        return Ok(Some(file));
     }
     match link {
         Link::Uuid(uuid) => Err(child
@@ -58,37 +55,23 @@ fn search(child: &Image, link: Link, opening: &mut Opening<'_>) -> Result<Arc<In
             .fault(Kind::NotFound, "parentCID", "a snapshot that does not name its parent")
             .advice("--parent names it"));
     };
-    let (mut refusal, mut wrong) = (None, None);
-    for name in candidates(hint, opening.gate.allows_outside()) {
-        let file = match opening.gate.named(&child.file, &name) {
-            Ok(file) => file,
-            Err(fault) => {
-                // What is not there says least; of the others the likeliest name is told of.
-                if fault.kind() != Kind::NotFound {
-                    refusal = refusal.or(Some(fault));
-                }
-                continue;
-            }
-        };
-        // The bare name of a parent that lies elsewhere may be the child's own.
-        if name != Path::new(hint) && file.is_at(child.file.name())? {
-            continue;
-        }
-        match fits(child, link, &file) {
-            Ok(Ok(())) => return Ok(file),
-            Ok(Err(fault)) => wrong = wrong.or(Some((file, fault))),
-            Err(fault) => refusal = refusal.or(Some(fault)),
-        }
-    }
-    match (wrong, refusal) {
-        (Some((file, _)), _) if opening.options.ignore_cid => Ok(file),
-        (Some((_, fault)), _) | (None, Some(fault)) => Err(fault),
-        (None, None) => Err(child
+    let names = candidates(hint, opening.gate.allows_outside());
+    // The bare name of a parent that lies elsewhere may be the child's own.
+    let own = |name: &Path, file: &InputFile| match name == Path::new(hint) {
+        true => Ok(false),
+        false => file.is_at(child.file.name()),
+    };
+    let found = parents::search(opening, &child.file, names, None, |name, file| match own(name, &file)? {
+        true => Ok(None),
+        false => look(child, link, file).map(Some),
+    })?;
+    found.ok_or_else(|| {
+        child
             .described()
             .fault(Kind::NotFound, "parentFileNameHint", "the parent of this snapshot is not there")
             .found(hint)
-            .advice("put the parent beside the snapshot, under that name; or --parent names it")),
-    }
+            .advice("put the parent beside the snapshot, under that name; or --parent names it")
+    })
 }
 
 /// Where a recorded name may lead, the likeliest first: as it is, its bare name beside the child; outside, where that is allowed, also
@@ -114,45 +97,47 @@ fn candidates(hint: &str, outside: bool) -> Vec<PathBuf> {
     names
 }
 
-/// Is `parent` what the child was made on? The inner error says why not.
-fn fits(child: &Image, link: Link, parent: &Arc<InputFile>) -> Result<Result<(), Fault>, Fault> {
-    let Some(descriptor) = descriptor_of(parent)? else {
+/// Is `parent` what the child was made on? If not, why.
+fn look(child: &Image, link: Link, parent: Arc<InputFile>) -> Result<Candidate<Arc<InputFile>>, Fault> {
+    let Some(descriptor) = descriptor_of(&parent)? else {
         return Err(Fault::new(Kind::NotThisFormat, parent.name(), "the parent of a VMDK must be a VMDK")
             .against(format!("{} names it as its parent", child.file.name().display())));
     };
-    Ok(match link {
-        Link::ContentId(recorded) => same_content(child, recorded, parent, &descriptor),
-        Link::Uuid(recorded) => match descriptor.uuid("ddb.uuid.image") {
-            Some(found) if found == recorded => Ok(()),
-            found => Err(child
-                .described()
-                .fault(Kind::Changed, "ddb.uuid.parent", "this is not the disk that the child was made on")
-                .found(format!(
-                    "uuid {} in {}",
-                    found.map_or("none".into(), |uuid| uuid.to_string()),
-                    parent.name().display()
-                ))
-                .expected(recorded)
-                .advice("--ignore-cid goes on")),
-        },
-    })
+    let wrong = match link {
+        Link::ContentId(recorded) => other_content(child, recorded, &parent, &descriptor),
+        Link::Uuid(recorded) => {
+            let found = descriptor.uuid("ddb.uuid.image");
+            (found != Some(recorded)).then(|| {
+                let found = found.map_or("none".into(), |uuid| uuid.to_string());
+                child
+                    .described()
+                    .fault(Kind::Changed, "ddb.uuid.parent", "this is not the disk that the child was made on")
+                    .found(format!("uuid {found} in {}", parent.name().display()))
+                    .expected(recorded)
+                    .advice("--ignore-cid goes on")
+            })
+        }
+    };
+    Ok(Candidate { parent, wrong })
 }
 
-fn same_content(child: &Image, recorded: u32, parent: &InputFile, descriptor: &Parsed) -> Result<(), Fault> {
+fn other_content(child: &Image, recorded: u32, parent: &InputFile, descriptor: &Parsed) -> Option<Fault> {
     let found = descriptor.cid("CID");
     if found == Some(recorded) {
-        return Ok(());
+        return None;
     }
     let what = "the parent was changed since the snapshot was taken, or is another disk";
     let advice =
         "look for the parent as it was: what lies under the snapshot is not what the machine saw; --ignore-cid goes on";
     let found = found.map_or("none".to_string(), |cid| format!("{cid:08x}"));
-    Err(child
-        .described()
-        .fault(Kind::Changed, "parentCID", what)
-        .found(format!("CID {found} in {}", parent.name().display()))
-        .expected(format!("parentCID {recorded:08x}"))
-        .advice(advice))
+    Some(
+        child
+            .described()
+            .fault(Kind::Changed, "parentCID", what)
+            .found(format!("CID {found} in {}", parent.name().display()))
+            .expected(format!("parentCID {recorded:08x}"))
+            .advice(advice),
+    )
 }
 
 #[cfg(test)]
