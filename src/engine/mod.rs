@@ -1,6 +1,7 @@
 //! Moves guest data from a disk into an output: one walk over the map, worker threads, order without a queue. Knows no format.
 
 mod convert;
+mod reader;
 mod turnstile;
 mod walk;
 

@@ -3,11 +3,26 @@
 use std::ops::Range;
 
 use crate::fault::Fault;
-use crate::image::{Placer, Seen, Verdict, Writes};
+use crate::format::Wish;
+use crate::image::{Facts, Order, Placer, Plan, PlannedFile, Seen, Verdict, Writes};
 use crate::io::in_memory;
 
 /// Zeroes are left out in stretches of this many bytes: a page of every file system.
 pub const TEST_UNIT: u64 = 4096;
+
+/// The plan of a disk in one file, which with what stands behind the guest's bytes is `len` bytes long.
+pub fn in_one_file(facts: &Facts, wish: &Wish, len: u64) -> Plan {
+    Plan {
+        files: vec![PlannedFile { suffix: None, len: Some(len) }],
+        virtual_size: facts.virtual_size,
+        place_unit: TEST_UNIT,
+        test_unit: TEST_UNIT,
+        order: if wish.stream { Order::Stream } else { Order::Free },
+        holes: !wish.preallocate && !wish.stream,
+        decisions: Vec::new(),
+        notes: Vec::new(),
+    }
+}
 
 /// Places each byte at its own offset in a file, or in one of several as long as each other; keeps no state, so that every thread may
 /// have one.

@@ -219,8 +219,8 @@ pub trait Encoder: Send {
 
     /// The same, where the source had these packed bytes at the place of `unit`: they may go out unchanged, if they are the unit and
     /// nothing but the unit, which is for the encoder to prove. `false`, and nothing in `out`, where they may not.
-    fn pass(&mut self, _packed: &[u8], _unit: &[u8], _guest: u64, _out: &mut Vec<u8>) -> bool {
-        false
+    fn pass(&mut self, _packed: &[u8], _unit: &[u8], _guest: u64, _out: &mut Vec<u8>) -> Result<bool, Fault> {
+        Ok(false)
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::*;
 use crate::engine::MapFeed;
-use crate::image::{Facts, Layer, Ledger, PlannedFile};
+use crate::image::{Facts, Layer, Ledger, PlannedFile, Unpack};
+use crate::io::FileId;
 use crate::io::{Gate, InputFile, OutputFile, OutputOptions};
 
 const UNIT: u64 = 64 << 10;

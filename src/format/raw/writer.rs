@@ -2,23 +2,12 @@
 
 use crate::fault::Fault;
 use crate::format::Wish;
-use crate::format::flat::{FlatPlacer, TEST_UNIT};
-use crate::image::{Encoder, Facts, Order, Placer, Plan, PlannedFile, Writer};
+use crate::format::flat::{self, FlatPlacer};
+use crate::image::{Encoder, Facts, Placer, Plan, Writer};
 
 /// A writer for a disk of these facts.
 pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
-    Ok(Box::new(RawWriter {
-        plan: Plan {
-            files: vec![PlannedFile { suffix: None, len: Some(facts.virtual_size) }],
-            virtual_size: facts.virtual_size,
-            place_unit: TEST_UNIT,
-            test_unit: TEST_UNIT,
-            order: if wish.stream { Order::Stream } else { Order::Free },
-            holes: !wish.preallocate && !wish.stream,
-            decisions: Vec::new(),
-            notes: Vec::new(),
-        },
-    }))
+    Ok(Box::new(RawWriter { plan: flat::in_one_file(facts, wish, facts.virtual_size) }))
 }
 
 struct RawWriter {

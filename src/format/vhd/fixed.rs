@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::footer::{self, DiskType, NewFooter};
 use crate::fault::Fault;
 use crate::format::Wish;
-use crate::format::flat::{FlatPlacer, TEST_UNIT};
-use crate::image::{Encoder, Facts, Order, Placer, Plan, PlannedFile, Seen, Writer, Writes};
+use crate::format::flat::{self, FlatPlacer};
+use crate::image::{Encoder, Facts, Placer, Plan, Seen, Writer, Writes};
 
 /// The one file.
 const FILE: usize = 0;
@@ -22,16 +22,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
         unique_id: wish.identifiers.uuid,
     };
     Ok(Box::new(Fixed {
-        plan: Plan {
-            files: vec![PlannedFile { suffix: None, len: Some(facts.virtual_size + footer::LEN as u64) }],
-            virtual_size: facts.virtual_size,
-            place_unit: TEST_UNIT,
-            test_unit: TEST_UNIT,
-            order: if wish.stream { Order::Stream } else { Order::Free },
-            holes: !wish.preallocate && !wish.stream,
-            decisions: Vec::new(),
-            notes: Vec::new(),
-        },
+        plan: flat::in_one_file(facts, wish, facts.virtual_size + footer::LEN as u64),
         footer: footer.to_bytes(),
     }))
 }

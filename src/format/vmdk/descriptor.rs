@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 
 use super::parse::NO_PARENT;
+use super::recorded::HOSTED;
 use crate::fault::{Fault, Kind};
 use crate::format::Wish;
 use crate::image::{Adapter, Facts};
@@ -192,16 +193,6 @@ pub fn parent(wish: &Wish, facts: &Facts) -> Result<Option<(u32, String)>, Fault
         false => Ok(Some((cid, hint))),
     }
 }
-
-/// The kinds that VMware's hosted products keep disks in.
-const HOSTED: [&str; 6] = [
-    "monolithicSparse",
-    "monolithicFlat",
-    "twoGbMaxExtentSparse",
-    "twoGbMaxExtentFlat",
-    "2GbMaxExtentSparse",
-    "2GbMaxExtentFlat",
-];
 
 /// The name for a kind of one file. Readers take the file itself whatever the name says, so a substitute serves.
 pub fn own_name(wish: &Wish) -> String {

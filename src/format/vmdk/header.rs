@@ -200,6 +200,15 @@ impl SparseHeader {
         })
     }
 
+    /// Do header and footer of a stream lay out the same grains and tables? Where these are, and of how large a disk, they may say each in
+    /// its own way.
+    pub fn lays_out_as(&self, other: &SparseHeader) -> bool {
+        self.grain_sectors == other.grain_sectors
+            && self.gtes_per_gt == other.gtes_per_gt
+            && self.zeroed_grains == other.zeroed_grains
+            && self.grains_are == other.grains_are
+    }
+
     /// Grains of the extent.
     pub fn grains(&self) -> u64 {
         self.capacity.div_ceil(self.grain_sectors)

@@ -36,6 +36,7 @@ mod sparse;
 mod split;
 mod stream;
 mod stream_feed;
+mod stream_markers;
 mod stream_optimized;
 
 use super::{Format, Probe, Records, Subformat, Takes};

@@ -4,14 +4,17 @@ use super::extent::ExtentLine;
 use super::parse::Parsed;
 use crate::image::{Creator, Extent, Facts, Geometry, SECTOR};
 
-/// The types that products write, as they write them; what an image calls itself otherwise is shown as `custom`.
-const CREATE_TYPES: [&str; 18] = [
+/// The types of VMware's hosted products, as products write them.
+pub const HOSTED: [&str; 6] = [
     "monolithicSparse",
     "monolithicFlat",
     "twoGbMaxExtentSparse",
     "twoGbMaxExtentFlat",
     "2GbMaxExtentSparse",
     "2GbMaxExtentFlat",
+];
+/// All others; what an image calls itself otherwise is shown as `custom`.
+const OTHERS: [&str; 12] = [
     "streamOptimized",
     "vmfs",
     "vmfsPreallocated",
@@ -40,8 +43,9 @@ pub fn facts(descriptor: &Parsed, len: u64) -> Facts {
         .zip(number("ddb.geometry.sectors"))
         .map(|((cylinders, heads), sectors)| Geometry { cylinders, heads, sectors });
     Facts {
-        subformat: CREATE_TYPES
+        subformat: HOSTED
             .iter()
+            .chain(&OTHERS)
             .find(|known| known.eq_ignore_ascii_case(create_type))
             .copied()
             .unwrap_or("custom"),

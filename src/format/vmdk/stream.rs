@@ -77,7 +77,7 @@ pub fn first_grain(file: &Arc<InputFile>, header: &SparseHeader) -> Result<First
         let mut inflater = Inflater::new(vec![(0, extent.clone())]);
         if zlib_at(front)
             && inflater.read_packed(&extent, at, None, out.len()).is_ok()
-            && inflater.inflate(&mut out).is_ok()
+            && inflate(&mut inflater.decompressor, &inflater.packed, &mut out).is_ok()
         {
             return Ok(FirstGrain::Packed(packing));
         }
@@ -193,12 +193,7 @@ pub fn complete(
             "no marker in front of the grain directory of the streamOptimized VMDK",
         ));
     }
-    if footer.grain_sectors != header.grain_sectors
-        || footer.gtes_per_gt != header.gtes_per_gt
-        || footer.zeroed_grains != header.zeroed_grains
-        || footer.grains_are != header.grains_are
-        || footer.gd_offset.is_none()
-    {
+    if !footer.lays_out_as(&header) || footer.gd_offset.is_none() {
         return Err(Fault::damaged(file.name(), at, "the footer of the streamOptimized VMDK contradicts its header"));
     }
     let mut capacity = footer.capacity;
@@ -268,14 +263,29 @@ impl Inflater {
         }
         Ok(())
     }
+}
 
-    fn inflate(&mut self, out: &mut [u8]) -> Result<usize, &'static str> {
-        inflate(&mut self.decompressor, &self.packed, out)
+/// Inflates a grain of which the disk, or the extent, has `needed` bytes, into a buffer of a grain's length; `fault` says where. The last
+/// grain may end where the disk does (QEMU); every other is whole. What stands behind the disk's end is nobody's, and the disk may be
+/// grown: zeroes.
+pub fn inflate_grain(
+    decompressor: &mut Decompressor,
+    packed: &[u8],
+    needed: u64,
+    out: &mut [u8],
+    fault: impl Fn(&'static str) -> Fault,
+) -> Result<(), Fault> {
+    let needed = needed.min(out.len() as u64);
+    let got = inflate(decompressor, packed, out).map_err(&fault)?;
+    if (got as u64) < needed {
+        return Err(fault("VMDK grain inflates to less than a grain").found(got).expected(needed));
     }
+    out.iter_mut().skip(in_memory(needed)).for_each(|byte| *byte = 0);
+    Ok(())
 }
 
 /// Inflates a grain into a buffer of a grain's length: the bytes that came out, or what is wrong.
-pub fn inflate(decompressor: &mut Decompressor, packed: &[u8], out: &mut [u8]) -> Result<usize, &'static str> {
+fn inflate(decompressor: &mut Decompressor, packed: &[u8], out: &mut [u8]) -> Result<usize, &'static str> {
     decompressor.zlib_decompress(packed, out).map_err(|error| match error {
         DecompressionError::InsufficientSpace => "VMDK grain inflates to more than a grain",
         DecompressionError::BadData => "VMDK grain does not inflate",
@@ -291,14 +301,8 @@ impl Unpack for Inflater {
         let inside = unit_start - start;
         self.read_packed(&extent, at, Some(inside / SECTOR), out.len())?;
         let damaged = |what: &'static str| Fault::damaged(extent.file.name(), at, what);
-        let got = self.inflate(out).map_err(damaged)?;
-        // The last grain of an extent may end with the extent (QEMU); every other is whole.
-        let needed = (extent.len.saturating_sub(inside)).min(out.len() as u64);
-        if (got as u64) < needed {
-            return Err(damaged("VMDK grain inflates to less than a grain").found(got).expected(needed));
-        }
-        out.iter_mut().skip(got).for_each(|byte| *byte = 0);
-        Ok(())
+        let needed = extent.len.saturating_sub(inside);
+        inflate_grain(&mut self.decompressor, &self.packed, needed, out, damaged)
     }
 
     fn packed(&self) -> &[u8] {

@@ -132,29 +132,34 @@ impl Encoder for Deflate {
         let place = out.get_mut(start + front..).unwrap_or_default();
         let packed =
             self.compressor.zlib_compress(unit, place).map_err(|_| Fault::bug("a grain that cannot be deflated"))?;
-        let marker = out.get_mut(start..start + front).ok_or_else(|| Fault::bug("a marker without room"))?;
-        LittleEndian::write_u64(marker, guest / SECTOR);
-        let size = u32::try_from(packed).map_err(|_| Fault::bug("a grain that grew beyond all bounds"))?;
-        LittleEndian::write_u32(marker.get_mut(8..).unwrap_or_default(), size);
         out.truncate(start + front + packed);
-        out.resize(start + (front + packed).next_multiple_of(in_memory(SECTOR)), 0);
-        Ok(())
+        finish_grain(out, start, guest)
     }
 
     /// A whole grain that was deflated by zlib, and nothing behind it.
-    fn pass(&mut self, packed: &[u8], unit: &[u8], guest: u64, out: &mut Vec<u8>) -> bool {
-        let Ok(size) = u32::try_from(packed.len()) else { return false };
+    fn pass(&mut self, packed: &[u8], unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<bool, Fault> {
         let fits = self.may_pass && unit.len() as u64 == GRAIN && packed.len() <= MAX_PASSED;
         if !fits || !self.is_exactly(packed, unit) {
-            return false;
+            return Ok(false);
         }
         let start = out.len();
-        out.extend((guest / SECTOR).to_le_bytes());
-        out.extend(size.to_le_bytes());
+        out.resize(start + in_memory(GRAIN_MARKER), 0);
         out.extend(packed);
-        out.resize(start + (out.len() - start).next_multiple_of(in_memory(SECTOR)), 0);
-        true
+        finish_grain(out, start, guest)?;
+        Ok(true)
     }
+}
+
+/// Marks the grain of guest byte `guest` whose packed bytes end `out`, with room for the marker in front of them at `start`, and pads it.
+fn finish_grain(out: &mut Vec<u8>, start: usize, guest: u64) -> Result<(), Fault> {
+    let len = out.len() - start;
+    let size = u32::try_from(len - in_memory(GRAIN_MARKER));
+    let size = size.map_err(|_| Fault::bug("a grain that grew beyond all bounds"))?;
+    let marker = out.get_mut(start..).ok_or_else(|| Fault::bug("a marker without room"))?;
+    LittleEndian::write_u64(marker, guest / SECTOR);
+    LittleEndian::write_u32(marker.get_mut(8..).unwrap_or_default(), size);
+    out.resize(start + len.next_multiple_of(in_memory(SECTOR)), 0);
+    Ok(())
 }
 
 /// The longest deflated grain that every reader's buffer takes.
