@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::judge::{judged, tool, vbox_is_there};
+use common::judge::{judged, sparse_raw, tool, vbox_is_there};
 use common::process::measured;
 use common::vhd::Vhd;
 use common::{Ran, has_program, pattern, run, scratch, shared_file, vdconv, vmdk};
@@ -113,17 +113,12 @@ fn sizes_that_are_no_whole_grains_are_read_alike_by_all_judges() {
 #[test]
 #[ignore = "needs the judges, and minutes"]
 fn large_sizes_that_are_no_whole_grains_are_read_alike_by_all_judges_in_every_kind() {
-    use std::os::unix::fs::FileExt;
     let Some(judge) = shared_file("tools/judge") else { return };
     for size in [(2047u64 << 20) + 77 * 512, (4u64 << 30) + 512] {
         let folder = scratch();
         let at = |name: &str| folder.path().join(name);
-        let raw = fs::File::create(at("a.raw")).unwrap();
-        raw.set_len(size).unwrap();
         // Both sides of the border between the first two pieces of a split disk among them.
-        for place in [0, 1 << 20, 777 << 20, (2047 << 20) - 512, 2047 << 20, size - 512] {
-            raw.write_all_at(&pattern(1, |_| false), place).unwrap();
-        }
+        sparse_raw(&at("a.raw"), size, &[0, 1 << 20, 777 << 20, (2047 << 20) - 512, 2047 << 20, size - 512]);
         for kind in vmdk::KINDS {
             run(folder.path(), ["a.raw", "o.vmdk", "-s", kind, "--force", "--no-sync"]).succeeds();
             judged(&judge, &at("o.vmdk"), &at("a.raw"), &[]);

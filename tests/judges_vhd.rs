@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::judge::{judged, tool, vbox_is_there};
+use common::judge::{judged, sparse_raw, tool, vbox_is_there};
 use common::vhd::{Vhd, locator, strict};
 use common::{Ran, has_program, pattern, run, scratch, sha256, shared_file};
 
@@ -50,16 +50,11 @@ fn every_size_in_every_kind_is_read_alike_by_all_judges() {
 #[test]
 #[ignore = "needs the judges, and a minute"]
 fn large_sizes_that_are_no_whole_blocks_are_read_alike_by_all_judges() {
-    use std::os::unix::fs::FileExt;
     let Some(judge) = shared_file("tools/judge") else { return };
     for size in [(2047u64 << 20) + 77 * 512, (4u64 << 30) + 512] {
         let folder = scratch();
         let at = |name: &str| folder.path().join(name);
-        let raw = fs::File::create(at("a.raw")).unwrap();
-        raw.set_len(size).unwrap();
-        for place in [0, 1 << 20, 777 << 20, size - 512] {
-            raw.write_all_at(&pattern(1, |_| false), place).unwrap();
-        }
+        sparse_raw(&at("a.raw"), size, &[0, 1 << 20, 777 << 20, size - 512]);
         for kind in ["dynamic", "fixed"] {
             run(folder.path(), ["a.raw", "o.vhd", "-s", kind, "--force"]).succeeds();
             judged(&judge, &at("o.vhd"), &at("a.raw"), &[]);

@@ -49,18 +49,18 @@ fn the_bytes_of_a_pipe_are_those_of_a_file_whatever_the_workers() {
     }
 }
 
+/// `in.img` on its way into a pipe.
+fn into_pipe(folder: &std::path::Path, kind: &[&str]) -> std::process::Child {
+    let mut command = vdconv();
+    command.current_dir(folder).args(["in.img", "-"]).args(kind);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 #[test]
 fn a_receiver_that_goes_away_ends_the_run_with_its_reason() {
     let f = folder(&[("in.img", &Vhd::fixed_of(&guest()).build())]);
     for (kind, _) in KINDS {
-        let mut child = vdconv()
-            .current_dir(f.path())
-            .args(["in.img", "-"])
-            .args(kind)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = into_pipe(f.path(), kind);
         let mut few = [0; 700];
         child.stdout.take().unwrap().read_exact(&mut few).unwrap();
         let end = child.wait_with_output().unwrap();
@@ -78,14 +78,7 @@ fn r17_a_receiver_that_does_not_read_keeps_no_signal_from_being_answered() {
     let f = folder(&[("in.img", &Vhd::fixed_of(&guest()).build())]);
     for (signal, number) in [(Signal::INT, 2), (Signal::TERM, 15)] {
         for (kind, _) in KINDS {
-            let mut child = vdconv()
-                .current_dir(f.path())
-                .args(["in.img", "-"])
-                .args(kind)
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
+            let mut child = into_pipe(f.path(), kind);
             // Long enough for the pipe to be full.
             std::thread::sleep(Duration::from_millis(300));
             let asked = Instant::now();

@@ -29,3 +29,14 @@ pub fn tool(command: &mut Command) -> String {
     assert_eq!(ran.status, Some(0), "{command:?}: {}{}", ran.out, ran.err);
     ran.out
 }
+
+/// A raw disk of `size` bytes with one sector of data at each of these.
+#[cfg(unix)]
+pub fn sparse_raw(path: &Path, size: u64, places: &[u64]) {
+    use std::os::unix::fs::FileExt;
+    let raw = std::fs::File::create(path).unwrap();
+    raw.set_len(size).unwrap();
+    for place in places {
+        raw.write_all_at(&super::pattern(1, |_| false), *place).unwrap();
+    }
+}

@@ -4,7 +4,12 @@ use super::vmdk::{Sparse, descriptor};
 
 /// A zlib stream.
 pub fn deflate(bytes: &[u8]) -> Vec<u8> {
-    let mut packer = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+    deflate_at(bytes, libdeflater::CompressionLvl::default())
+}
+
+/// A zlib stream of this level.
+pub fn deflate_at(bytes: &[u8], level: libdeflater::CompressionLvl) -> Vec<u8> {
+    let mut packer = libdeflater::Compressor::new(level);
     let mut out = vec![0; packer.zlib_compress_bound(bytes.len())];
     let n = packer.zlib_compress(bytes, &mut out).unwrap();
     out.truncate(n);
