@@ -13,7 +13,7 @@ use vdconv::engine::{self, Control, MapFeed, Sources};
 use vdconv::fault::Fault;
 use vdconv::format::{self, Base, FORMATS, OpenOptions, Takes, Wish};
 use vdconv::image::{Chain, Contract, Disk, Facts, Here, Identifiers, Layer, Put, Seen, Verdict, Writer, Writes};
-use vdconv::io::{Gate, OutputFile, OutputOptions, Outputs};
+use vdconv::io::{Gate, Lease, OutputFile, OutputOptions, Outputs, Target};
 
 /// Opens bytes as an image, through the gate's overlay: no file is needed.
 fn open(name: &str, bytes: Vec<u8>) -> Result<Disk, Fault> {
@@ -350,7 +350,8 @@ fn an_output_without_holes_is_the_same_and_has_none() {
             let wanted: Vec<_> =
                 files.map(|(n, file)| OutputFile { path: folder.path().join(n.to_string()), len: file.len }).collect();
             let options = OutputOptions { force: false, sync: false, holes };
-            let outputs = Outputs::create(folder.path(), &wanted, options).unwrap();
+            let (lease, _) = Lease::take(&Target::resolve(&wanted[0].path).unwrap(), &[]).unwrap();
+            let outputs = Outputs::create(lease, &wanted, Vec::new(), options).unwrap();
             let control = Control { jobs: 3, stop: &false.into(), progress: &|_| () };
             let unit = writer.plan().test_unit;
             let mut feed = match base {

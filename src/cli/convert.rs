@@ -14,7 +14,7 @@ use vdconv::io::{OutputOptions, Outputs, sys};
 
 use super::args::ConvertArgs;
 use super::base::Under;
-use super::destination::Destination;
+use super::destination::{Destination, Opening};
 use super::interrupt::Interrupt;
 use super::output_kind::OutputKind;
 use super::report::{self, Problem, Product};
@@ -56,8 +56,12 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     };
     let wanted = destination.wanted(writer.plan());
     let files: Vec<_> = source.files().iter().chain(base.into_iter().flat_map(Disk::files)).cloned().collect();
-    Outputs::check(&wanted, &files, args.force)?;
-    destination.check(&files)?;
+    destination.refuse_what_cannot_be(writer.plan(), &files)?;
+    // From here on there is something to clean up.
+    interrupt.watch()?;
+    let (lease, found) = destination.lease(&files)?.unzip();
+    Outputs::refuse_existing(&wanted, args.force)?;
+    let surplus = destination.surplus(&wanted, &files)?;
 
     let ledgers: Vec<_> =
         [Some(source.ledger()), base.map(|base| Arc::clone(&base.ledger))].into_iter().flatten().collect();
@@ -67,9 +71,11 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     if let Some(why) = source.facts().unfit_for_machines.filter(|_| !kind.subformat.name.is_empty()) {
         warnings.push(Fault::new(Kind::Unsupported, &args.input, why));
     }
-    if !destination.is_pipe() {
-        warnings.extend(space(&source, destination.folder(), writer.plan())?);
+    if let Some(folder) = destination.files_folder() {
+        warnings.extend(space(&source, folder, writer.plan())?);
     }
+    let found = found.unwrap_or_default();
+    warnings.extend(found.warnings);
     let warn = |warnings: &[Fault]| {
         if !args.quiet {
             show::warnings(warnings);
@@ -78,20 +84,22 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     warn(&warnings);
     let jobs = jobs(args);
     if !args.quiet {
-        writer.plan().notes.iter().for_each(|note| show::note(&format!("vdconv: note: {note}")));
+        let left = found.removed.iter().map(|path| format!("removed what a killed run left: {}", path.display()));
+        let notes = writer.plan().notes.iter().cloned().chain(left);
+        notes.for_each(|note| show::note(&format!("vdconv: note: {note}")));
     }
     if args.verbose {
         show::note(&decisions(source.facts(), kind, writer.as_ref(), jobs));
     }
 
-    // From here on there is something to clean up.
-    interrupt.watch()?;
     let how = OutputOptions { force: args.force, sync: !args.no_sync, holes: writer.plan().holes };
-    let outputs = destination.create(&wanted, how, interrupt)?;
+    let (plan, inputs) = (writer.plan(), files.as_slice());
+    let outputs = destination.create(Opening { plan, wanted: &wanted, lease, surplus, inputs, how, interrupt })?;
     let mut facts = source.facts().clone();
     let (disk, mut feed) = source.into_feed(base, writer.plan().test_unit);
     let sources = Sources { disk: disk.as_deref(), base };
-    let tally = move_data(args, sources, feed.as_mut(), writer.as_ref(), &outputs, jobs, interrupt)?;
+    let tally = move_data(args, sources, feed.as_mut(), writer.as_ref(), &outputs, jobs, interrupt)
+        .map_err(|fault| outputs.after(fault))?;
     let moved = started.elapsed();
     facts.virtual_size = tally.virtual_size;
     let mut late: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
@@ -100,9 +108,9 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     warnings.extend(late);
     let bytes_written = outputs.bytes_written();
     let (file_size, allocated_size) = outputs.sizes();
-    let unsynced: Vec<Fault> = outputs.publish()?.into_iter().collect();
-    warn(&unsynced);
-    warnings.extend(unsynced);
+    let afterwards = outputs.publish()?;
+    warn(&afterwards);
+    warnings.extend(afterwards);
 
     let done = Done {
         args,

@@ -1,14 +1,14 @@
-//! Where an output goes: files that get their names when they are complete, or a pipe.
+//! Where an output goes: files that get their names when they are complete, a pipe, or a device.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vdconv::fault::Fault;
-use vdconv::format::Takes;
+use vdconv::fault::{Fault, Kind};
+use vdconv::format::{self, Takes};
 use vdconv::image::Plan;
 use vdconv::io::sys::{self, FileKind};
-use vdconv::io::{InputFile, OutputFile, OutputOptions, Outputs, Pipe, Target};
+use vdconv::io::{Device, Found, InputFile, Lease, OutputFile, OutputOptions, Outputs, Pipe, Target};
 
 use super::args::ConvertArgs;
 use super::interrupt::Interrupt;
@@ -24,6 +24,19 @@ pub enum Destination {
     Files(Target),
     /// Standard output (`-`), or a FIFO or character device that is there already and stays (R27).
     Pipe(PathBuf),
+    /// A block device, which is overwritten (R27).
+    Device(PathBuf),
+}
+
+/// What an output is opened with.
+pub struct Opening<'a> {
+    pub plan: &'a Plan,
+    pub wanted: &'a [OutputFile],
+    pub lease: Option<Lease>,
+    pub surplus: Vec<PathBuf>,
+    pub inputs: &'a [Arc<InputFile>],
+    pub how: OutputOptions,
+    pub interrupt: &'a Interrupt,
 }
 
 impl Destination {
@@ -35,14 +48,16 @@ impl Destination {
         if descriptor == Some(false) {
             return Err(usage("an output that is an open descriptor of this program").expected("- for standard output"));
         }
-        let in_place = || {
-            let meta = std::fs::metadata(&args.output).ok()?;
-            Some(sys::kind(&meta)).filter(|kind| matches!(kind, FileKind::Fifo | FileKind::CharacterDevice))
-        };
-        let what = match (standard, if standard { None } else { in_place() }) {
-            (true, _) => "standard output",
-            (false, Some(kind)) => kind.words(),
-            (false, None) => return Ok(Destination::Files(Target::resolve(&args.output)?)),
+        let there = if standard { None } else { std::fs::metadata(&args.output).ok() };
+        let what = match there.map(|meta| sys::kind(&meta)) {
+            _ if standard => "standard output",
+            Some(kind @ (FileKind::Fifo | FileKind::CharacterDevice)) => kind.words(),
+            Some(FileKind::BlockDevice) if args.force => return Ok(Destination::Device(args.output.clone())),
+            Some(FileKind::BlockDevice) => {
+                return Err(Fault::new(Kind::Exists, &args.output, "the output is a block device")
+                    .advice("--force overwrites what it holds"));
+            }
+            _ => return Ok(Destination::Files(Target::resolve(&args.output)?)),
         };
         kind.must_take(Takes::Pipe, &format!("{what} cannot seek"))?;
         if standard && sys::stdout_is_terminal() {
@@ -59,19 +74,24 @@ impl Destination {
         matches!(self, Destination::Pipe(_))
     }
 
-    /// The folder that files go into; that of a pipe is the current one.
-    pub fn folder(&self) -> &Path {
+    /// The folder that files go into, whose space they take up.
+    pub fn files_folder(&self) -> Option<&Path> {
         match self {
-            Destination::Files(target) => target.folder(),
-            Destination::Pipe(_) => Path::new("."),
+            Destination::Files(target) => Some(target.folder()),
+            Destination::Pipe(_) | Destination::Device(_) => None,
         }
+    }
+
+    /// The folder that names in the output begin at; for a pipe and a device the current one.
+    pub fn folder(&self) -> &Path {
+        self.files_folder().unwrap_or(Path::new("."))
     }
 
     /// The name that stands in the output: its own, or in a pipe that of the input with another ending.
     pub fn file_name(&self, input: &Path, ending: &str) -> OsString {
         match self {
             Destination::Files(target) => target.file(None).file_name().unwrap_or_default().to_os_string(),
-            Destination::Pipe(_) => {
+            Destination::Pipe(_) | Destination::Device(_) => {
                 let stem = input.file_stem().filter(|stem| *stem != STANDARD).unwrap_or("disk".as_ref());
                 let mut name = stem.to_os_string();
                 name.push(format!(".{ending}"));
@@ -87,32 +107,64 @@ impl Destination {
                 let files = plan.files.iter();
                 files.map(|f| OutputFile { path: target.file(f.suffix.as_deref()), len: f.len }).collect()
             }
-            Destination::Pipe(_) => Vec::new(),
+            Destination::Pipe(_) | Destination::Device(_) => Vec::new(),
         }
     }
 
-    /// Refuses standard output where it leads into a file that is read (R16); files are looked at when they are made.
-    pub fn check(&self, inputs: &[Arc<InputFile>]) -> Result<(), Fault> {
-        let (Destination::Pipe(name), Some(path)) = (self, sys::STDOUT) else { return Ok(()) };
-        if name.as_os_str() != STANDARD {
-            return Ok(());
-        }
-        for input in inputs {
-            if input.is_at(Path::new(path)).unwrap_or(false) {
-                return Err(usage("standard output is the input, or a file of it").found(input.name().display()));
+    /// Refuses outputs that are an input (R16), and a set of files where one is written in place. A device is looked at when it is
+    /// opened, for this program alone.
+    pub fn refuse_what_cannot_be(&self, plan: &Plan, inputs: &[Arc<InputFile>]) -> Result<(), Fault> {
+        match self {
+            Destination::Files(_) => Outputs::refuse_inputs(self.wanted(plan).iter().map(|file| &file.path), inputs),
+            Destination::Device(_) if plan.files.len() > 1 => {
+                Err(usage("a block device holds one file, and this variant is several"))
             }
+            Destination::Pipe(name) if name.as_os_str() == STANDARD => {
+                let leads_to = |input: &&Arc<InputFile>| {
+                    sys::STDOUT.is_some_and(|path| input.is_at(Path::new(path)).unwrap_or(false))
+                };
+                match inputs.iter().find(leads_to) {
+                    Some(input) => {
+                        Err(usage("standard output is the input, or a file of it").found(input.name().display()))
+                    }
+                    None => Ok(()),
+                }
+            }
+            Destination::Pipe(_) | Destination::Device(_) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Pieces of the set that OUTPUT is now, which the new output does not have: removed when it is replaced.
+    pub fn surplus(&self, wanted: &[OutputFile], inputs: &[Arc<InputFile>]) -> Result<Vec<PathBuf>, Fault> {
+        let Destination::Files(target) = self else { return Ok(Vec::new()) };
+        let mut pieces = format::pieces(&target.file(None));
+        pieces.retain(|piece| wanted.iter().all(|file| file.path != *piece));
+        Outputs::refuse_inputs(pieces.iter(), inputs)?;
+        Ok(pieces)
     }
 
     /// Opens it, after signals are watched.
-    pub fn create(&self, wanted: &[OutputFile], how: OutputOptions, interrupt: &Interrupt) -> Result<Outputs, Fault> {
-        match self {
-            Destination::Files(target) => Outputs::create(target.folder(), wanted, how),
-            Destination::Pipe(name) if name.as_os_str() == STANDARD => {
+    pub fn create(&self, opening: Opening<'_>) -> Result<Outputs, Fault> {
+        let Opening { plan, wanted, lease, surplus, inputs, how, interrupt } = opening;
+        match (self, lease) {
+            (Destination::Files(_), Some(lease)) => Outputs::create(lease, wanted, surplus, how),
+            (Destination::Files(_), None) => Err(Fault::bug("files without the right to write them")),
+            (Destination::Pipe(name), _) if name.as_os_str() == STANDARD => {
                 Ok(Outputs::into_pipe(Pipe::stdout(Path::new(super::STDOUT), interrupt.shared())?))
             }
-            Destination::Pipe(name) => Ok(Outputs::into_pipe(Pipe::open(name, interrupt.shared())?)),
+            (Destination::Pipe(name), _) => Ok(Outputs::into_pipe(Pipe::open(name, interrupt.shared())?)),
+            (Destination::Device(name), _) => {
+                let len = plan.files.first().and_then(|file| file.len);
+                Ok(Outputs::onto_device(Device::open(name, len, inputs, how.sync)?))
+            }
+        }
+    }
+
+    /// The right to write files; an error where another run is writing them.
+    pub fn lease(&self, inputs: &[Arc<InputFile>]) -> Result<Option<(Lease, Found)>, Fault> {
+        match self {
+            Destination::Files(target) => Lease::take(target, inputs).map(Some),
+            Destination::Pipe(_) | Destination::Device(_) => Ok(None),
         }
     }
 
@@ -120,7 +172,7 @@ impl Destination {
     pub fn names(&self, wanted: &[OutputFile]) -> Vec<String> {
         match self {
             Destination::Files(_) => wanted.iter().map(|w| w.path.to_string_lossy().into_owned()).collect(),
-            Destination::Pipe(name) => vec![name.to_string_lossy().into_owned()],
+            Destination::Pipe(name) | Destination::Device(name) => vec![name.to_string_lossy().into_owned()],
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Signals, as a flag that the engine looks at.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,6 +9,7 @@ use vdconv::io::sys;
 /// SIGINT, SIGTERM, SIGHUP; Ctrl-C on Windows.
 #[derive(Default)]
 pub struct Interrupt {
+    watching: Cell<bool>,
     flag: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
@@ -15,7 +17,11 @@ pub struct Interrupt {
 impl Interrupt {
     /// From now on a signal sets the flag instead of ending the program.
     pub fn watch(&self) -> anyhow::Result<()> {
-        Ok(sys::watch_signals(&self.flag, &self.signal)?)
+        // Once: a second watcher would take the first signal for the second.
+        match self.watching.replace(true) {
+            true => Ok(()),
+            false => Ok(sys::watch_signals(&self.flag, &self.signal)?),
+        }
     }
 
     /// Set when a signal came.

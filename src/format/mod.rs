@@ -91,6 +91,8 @@ pub struct Format {
     pub recognise: fn(&Probe<'_>) -> Result<bool, Fault>,
     /// Where no content is recognised: the whole that the file is a piece of, as the refusal of the piece.
     pub stray: Option<fn(&Probe<'_>) -> Option<Fault>>,
+    /// The names of the files beside an image that are pieces of it and of nothing else; `None` where it never has any.
+    pub pieces: Option<fn(&InputFile) -> Vec<String>>,
     /// Opens an image; `None` where the format is only written.
     pub open: Option<Open>,
     /// Which of the identifiers and fields that the user may give it has a place for.
@@ -354,6 +356,17 @@ pub fn open(gate: &mut Gate, name: &Path, options: &OpenOptions) -> Result<Disk,
             .found(format!("{} given", options.parents.len()))
             .against(format!("{} has {parents}", name.display()))),
     }
+}
+
+/// The files that are pieces of the image at `name` and of nothing else, by what it says and how they are called. None where it is no
+/// image, or cannot be read.
+pub fn pieces(name: &Path) -> Vec<PathBuf> {
+    let Ok(file) = Gate::new().typed(name) else { return Vec::new() };
+    let Ok(Some(format)) = by_content(&file) else { return Vec::new() };
+    let named = format.pieces.map(|pieces| pieces(&file)).unwrap_or_default();
+    let mut paths: Vec<_> = named.iter().map(|piece| name.with_file_name(piece)).collect();
+    paths.retain(|path| std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()));
+    paths
 }
 
 /// The format of a file, by its content; a raw disk, which has none of its own, by its name when nothing else is recognised.

@@ -15,7 +15,8 @@ pub fn stopped_in_the_middle(command: &mut Command, folder: &Path) -> (Child, Pi
     let start = Instant::now();
     let begun = || {
         std::fs::read_dir(folder).unwrap().filter_map(|e| e.ok()).any(|e| {
-            let temporary = e.file_name().to_string_lossy().starts_with(".vdconv-");
+            let name = e.file_name().to_string_lossy().into_owned();
+            let temporary = name.starts_with(".vdconv-") && !name.ends_with(".list");
             temporary && e.metadata().is_ok_and(|meta| std::os::unix::fs::MetadataExt::blocks(&meta) > 0)
         })
     };

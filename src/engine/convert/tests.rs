@@ -9,7 +9,7 @@ use super::*;
 use crate::engine::MapFeed;
 use crate::image::{Facts, Layer, Ledger, PlannedFile, Unpack};
 use crate::io::FileId;
-use crate::io::{Gate, InputFile, OutputFile, OutputOptions};
+use crate::io::{Gate, InputFile, Lease, OutputFile, OutputOptions, Target};
 
 const UNIT: u64 = 64 << 10;
 /// 5 MiB and 3 sectors: the last unit is cut.
@@ -189,7 +189,8 @@ fn outputs() -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let wanted = [OutputFile { path: folder.path().join("out"), len: None }];
     let options = OutputOptions { force: false, sync: false, holes: true };
-    let outputs = Outputs::create(folder.path(), &wanted, options).unwrap();
+    let (lease, _) = Lease::take(&Target::resolve(&wanted[0].path).unwrap(), &[]).unwrap();
+    let outputs = Outputs::create(lease, &wanted, Vec::new(), options).unwrap();
     Setup { folder, outputs }
 }
 

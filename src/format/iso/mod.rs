@@ -23,6 +23,7 @@ pub const FORMAT: Format = Format {
     output_endings: &[],
     recognise: |probe| Ok(volume::is_one(probe.head)),
     stray: None,
+    pieces: None,
     open: Some(reader::open),
     open_stream: None,
     records: &[],

@@ -20,6 +20,7 @@ pub const FORMAT: Format = Format {
     output_endings: &["raw", "img", "iso"],
     recognise: |_| Ok(false),
     stray: None,
+    pieces: None,
     open: Some(reader::open),
     open_stream: Some(stream::open),
     records: &[],

@@ -40,6 +40,7 @@ pub const FORMAT: Format = Format {
     output_endings: &["vhd"],
     recognise: |probe| reader::recognise(probe.file),
     stray: None,
+    pieces: None,
     open: Some(reader::open),
     open_stream: None,
     records: &[Records::Uuid],

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
 use super::header;
-use super::parse::{Parsed, descriptor_in_head, printable};
+use super::parse::{Parsed, descriptor_in_head, descriptor_of, printable};
 use crate::fault::{Fault, Kind};
 use crate::format::Probe;
 use crate::format::parents::base_name;
@@ -117,6 +117,17 @@ pub fn piece_by_name(name: &Path) -> bool {
     let Some((_, last)) = stem.rsplit_once('-') else { return false };
     let numbered = last.strip_prefix(['s', 'f']).is_some_and(|n| n.len() >= 3 && n.bytes().all(|b| b.is_ascii_digit()));
     numbered || ["flat", "delta", "sesparse"].contains(&last)
+}
+
+/// The pieces that the descriptor in `file` names beside it, under the names that products make from the descriptor's own.
+pub fn pieces(file: &InputFile) -> Vec<String> {
+    let Ok(Some(descriptor)) = descriptor_of(file) else { return Vec::new() };
+    let stem = file.name().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let is_own = |name: &String| {
+        let front = Path::new(name).file_stem().and_then(|s| s.to_str()).and_then(|s| s.rsplit_once('-'));
+        base_name(name) == name && piece_by_name(Path::new(name)) && front.is_some_and(|(front, _)| front == stem)
+    };
+    descriptor.extents.into_iter().filter_map(|line| line.file).filter(is_own).collect()
 }
 
 /// The refusal of a file without any content of its own that is called `.vmdk`: the data of a flat disk, or a raw device mapping.

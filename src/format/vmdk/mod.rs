@@ -50,6 +50,7 @@ pub const FORMAT: Format = Format {
     output_endings: &["vmdk"],
     recognise: |probe| Ok(recognise(probe)),
     stray: Some(beside::stray),
+    pieces: Some(beside::pieces),
     open: Some(reader::open),
     open_stream: Some(|pipe, _| stream_feed::open(pipe)),
     records: &[Records::Adapter, Records::Uuid, Records::Cid, Records::HwVersion],

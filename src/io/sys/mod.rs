@@ -43,3 +43,18 @@ impl FileKind {
         }
     }
 }
+
+/// Writes all of `bytes` at an offset; the bytes that went out before the error.
+pub fn write_all_at(file: &std::fs::File, bytes: &[u8], at: u64) -> Result<(), (u64, std::io::Error)> {
+    use std::io::ErrorKind;
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        match write_at(file, rest, at + done as u64) {
+            Ok(0) => return Err((done as u64, ErrorKind::WriteZero.into())),
+            Ok(n) => done += n,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err((done as u64, error)),
+        }
+    }
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! Unix, with Linux's extras where there are some.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::ops::Range;
@@ -86,13 +87,39 @@ pub fn is_same(file: &File, path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+    // A device may have several nodes.
+    let one_device = kind(&a) == FileKind::BlockDevice && kind(&b) == FileKind::BlockDevice && a.rdev() == b.rdev();
+    Ok(one_device || (a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
 /// Bytes that a user may still store in the folder's file system.
 pub fn free_space(folder: &Path) -> io::Result<u64> {
     let s = rustix::fs::statvfs(folder)?;
     Ok(s.f_bavail.saturating_mul(s.f_frsize))
+}
+
+/// Opens a list of temporary files for reading and writing, made where it is not there; never what a link leads to. For its owner alone.
+pub fn open_list(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.mode(0o600).custom_flags(flags.bits() as i32).open(path)
+}
+
+/// The number that the file system gave to what bears this name; of a link itself.
+pub fn file_number(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::symlink_metadata(path)?.ino())
+}
+
+/// Does the file belong to the user that this program runs as?
+pub fn is_ours(of: &Metadata) -> bool {
+    of.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// A file's name from its bytes; `None` where no name has them.
+pub fn name_of_bytes(bytes: Vec<u8>) -> Option<OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    (!bytes.contains(&0)).then(|| OsString::from_vec(bytes))
 }
 
 /// A new file in `folder` under a temporary name. Its mode follows the umask, as that of any new file.
@@ -109,11 +136,15 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP set `flag`, and `signal` to the signal's number. A signal that was ignored when the program
-/// started stays ignored (nohup, a shell's background job). SIGXFSZ becomes an error of the write that met the limit.
+/// started stays ignored (nohup, a shell's background job). A SIGINT that comes when the flag is set already ends the program at once:
+/// who presses Ctrl-C twice does not want to wait. SIGXFSZ becomes an error of the write that met the limit.
 pub fn watch_signals(flag: &Arc<AtomicBool>, signal: &Arc<AtomicUsize>) -> io::Result<()> {
     let ignored = ignored_signals();
     for number in [SIGINT, SIGTERM, SIGHUP] {
         if ignored & 1 << (number - 1) == 0 {
+            if number == SIGINT {
+                signal_hook::flag::register_conditional_default(number, Arc::clone(flag))?;
+            }
             // Registered first, so that the number is there when the flag is seen.
             signal_hook::flag::register_usize(number, Arc::clone(signal), number as usize)?;
             signal_hook::flag::register(number, Arc::clone(flag))?;
@@ -177,6 +208,22 @@ pub fn open_to_write_in_place(path: &Path) -> io::Result<Option<File>> {
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Opens a block device for reading and writing, for this program alone: the system refuses one that is mounted, or that another
+/// program holds so.
+pub fn open_device(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(OFlags::EXCL.bits() as i32).open(path)
+}
+
+/// The file that a loop device is made of; `None` for other devices, and where the system does not tell.
+pub fn file_behind(device: &File) -> Option<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let rdev = device.metadata().ok()?.rdev();
+    let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+    let mut name = std::fs::read(format!("/sys/dev/block/{major}:{minor}/loop/backing_file")).ok()?;
+    name.truncate(name.trim_ascii_end().len());
+    Some(OsString::from_vec(name).into())
 }
 
 /// Writes some of `bytes` where that is possible within `wait`; 0 where it is not. No more than a pipe takes at once goes into

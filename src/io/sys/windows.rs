@@ -1,5 +1,6 @@
 //! Windows. Outputs have no holes here (std cannot set the sparse flag), which costs space and nothing else.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -82,6 +83,26 @@ pub fn free_space(folder: &Path) -> io::Result<u64> {
     fs4::available_space(folder)
 }
 
+/// Opens a list of temporary files for reading and writing, made where it is not there.
+pub fn open_list(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// The number that the file system gave to what bears this name.
+pub fn file_number(path: &Path) -> io::Result<u64> {
+    Ok(winapi_util::file::information(winapi_util::Handle::from_path_any(path)?)?.file_index())
+}
+
+/// Does the file belong to the user that this program runs as? The folder's access list answers for it here.
+pub fn is_ours(_of: &Metadata) -> bool {
+    true
+}
+
+/// A file's name from its bytes; `None` where they are no Unicode.
+pub fn name_of_bytes(bytes: Vec<u8>) -> Option<OsString> {
+    String::from_utf8(bytes).ok().filter(|name| !name.contains('\0')).map(OsString::from)
+}
+
 /// A new file in `folder` under a temporary name, with the folder's access list.
 pub fn temporary(folder: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(prefix).tempfile_in(folder)
@@ -92,12 +113,14 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).custom_flags(BACKUP_SEMANTICS).open(folder)?.sync_all()
 }
 
-/// From now on Ctrl-C, Ctrl-Break and the closing of the console set `flag`.
+/// From now on Ctrl-C, Ctrl-Break and the closing of the console set `flag`; the second one ends the program at once.
 pub fn watch_signals(flag: &Arc<AtomicBool>, signal: &Arc<AtomicUsize>) -> io::Result<()> {
     let (flag, signal) = (Arc::clone(flag), Arc::clone(signal));
     ctrlc::set_handler(move || {
         signal.store(2, Ordering::SeqCst);
-        flag.store(true, Ordering::SeqCst);
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
     })
     .map_err(io::Error::other)
 }
@@ -122,6 +145,16 @@ pub fn descriptor_name(_path: &Path) -> Option<bool> {
 pub fn stdout_file() -> io::Result<File> {
     use std::os::windows::io::AsHandle;
     Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
+}
+
+/// Block devices are no files here: nothing is found to be one.
+pub fn open_device(_path: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Devices are made of no files here.
+pub fn file_behind(_device: &File) -> Option<std::path::PathBuf> {
+    None
 }
 
 /// There are no FIFOs and devices among the files here.
