@@ -38,7 +38,11 @@ pub struct Ran {
 
 impl Ran {
     pub fn of(command: &mut Command) -> Ran {
-        let Output { status, stdout, stderr } = command.output().expect("the program starts");
+        Ran::from(command.output().expect("the program starts"))
+    }
+
+    /// How a program ended.
+    pub fn from(Output { status, stdout, stderr }: Output) -> Ran {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let ran = Ran { status: status.code(), out: text(stdout), err: text(stderr) };
         assert!(!ran.err.contains("panicked at"), "a panic: {}", ran.err);

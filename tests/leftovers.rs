@@ -1,0 +1,352 @@
+//! What a killed run leaves: told from data, in nobody's way, and taken away by the next run to the same output.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::process::{end, stopped_in_the_middle};
+use common::vhd::Vhd;
+use common::{Ran, names, pattern, run, scratch, skipped, vdconv, vmdk};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Sectors of a disk that takes a moment to convert.
+const MANY: u64 = 160_000;
+
+/// A folder with `in.vhd`, which takes a moment, and `small.vhd`, which does not.
+fn with_sources() -> TempDir {
+    let folder = scratch();
+    fs::write(folder.path().join("in.vhd"), Vhd::fixed_of(&pattern(MANY, |_| false)).build()).unwrap();
+    fs::write(folder.path().join("small.vhd"), Vhd::fixed_of(&pattern(80, |_| false)).build()).unwrap();
+    folder
+}
+
+/// The names in a folder but for the sources.
+fn made(folder: &Path) -> Vec<String> {
+    names(folder).into_iter().filter(|name| name != "in.vhd" && name != "small.vhd").collect()
+}
+
+fn killed_in_the_middle(folder: &Path, args: &[&str]) {
+    let (child, pid) = stopped_in_the_middle(vdconv().current_dir(folder).args(args), folder);
+    kill_process(pid, Signal::KILL).unwrap();
+    assert_eq!(end(child, pid).0.signal(), Some(9));
+}
+
+#[test]
+fn r17_the_next_run_to_the_same_output_takes_away_what_a_killed_one_left() {
+    for (output, options, set) in [
+        ("o.vmdk", vec![], vec!["o.vmdk"]),
+        ("o.raw", vec![], vec!["o.raw"]),
+        ("o.vhd", vec!["-s", "fixed"], vec!["o.vhd"]),
+        ("o.vmdk", vec!["-s", "flat"], vec!["o-flat.vmdk", "o.vmdk"]),
+    ] {
+        let folder = with_sources();
+        killed_in_the_middle(folder.path(), &[vec!["in.vhd", output], options.clone()].concat());
+        let left = made(folder.path());
+        assert!(left.len() == 1 + set.len() && left.iter().all(|name| name.starts_with(".vdconv-")), "{left:?}");
+        // A run to another output leaves them alone: whose they are it does not know.
+        run(folder.path(), ["small.vhd", "other.raw"]).succeeds();
+        assert_eq!(made(folder.path()), [left.clone(), vec!["other.raw".into()]].concat());
+        fs::remove_file(folder.path().join("other.raw")).unwrap();
+        let ran = run(folder.path(), [vec!["small.vhd", output], options].concat());
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        for name in left.iter().filter(|name| !name.ends_with(".list")) {
+            assert!(ran.err.contains(&format!("note: removed what a killed run left: ./{name}")), "{}", ran.err);
+        }
+        assert_eq!(made(folder.path()), set);
+    }
+}
+
+#[test]
+fn what_the_living_have_is_left_alone_and_a_second_run_is_refused_at_once() {
+    for force in [None, Some("--force")] {
+        let folder = with_sources();
+        let args = ["in.vhd", "o.vmdk", "-s", "flat"];
+        let (child, pid) = stopped_in_the_middle(vdconv().current_dir(folder.path()).args(args), folder.path());
+        let before = made(folder.path());
+        let second = run(folder.path(), ["small.vhd", "o.vmdk", "--json"].into_iter().chain(force));
+        let after = made(folder.path());
+        let (status, _) = end(child, pid);
+        second.fails(1, &["o.vmdk: another run of vdconv is writing this output"]);
+        assert_eq!(before, after);
+        assert!(status.success());
+        assert_eq!(made(folder.path()), ["o-flat.vmdk", "o.vmdk"]);
+        assert!(vmdk::read(&folder.path().join("o.vmdk")).guest == pattern(MANY, |_| false));
+    }
+}
+
+#[test]
+fn r18_of_runs_to_one_output_exactly_one_succeeds() {
+    for round in 0..20 {
+        let folder = with_sources();
+        let options: &[&str] = if round % 2 == 0 { &[] } else { &["-s", "flat"] };
+        let runs: Vec<_> = (0..2)
+            .map(|_| {
+                let mut command = vdconv();
+                command.current_dir(folder.path()).args(["in.vhd", "o.vmdk"]).args(options);
+                command.stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let ends: Vec<_> = runs.into_iter().map(|run| Ran::from(run.wait_with_output().unwrap())).collect();
+        let mut codes: Vec<_> = ends.iter().map(|end| end.status).collect();
+        codes.sort();
+        assert_eq!(codes, [Some(0), Some(1)]);
+        let set = if options.is_empty() { vec!["o.vmdk"] } else { vec!["o-flat.vmdk", "o.vmdk"] };
+        assert_eq!(made(folder.path()), set);
+        assert!(vmdk::read(&folder.path().join("o.vmdk")).guest == pattern(MANY, |_| false));
+    }
+}
+
+#[test]
+fn the_input_is_never_taken_away_as_a_leftover() {
+    let folder = with_sources();
+    killed_in_the_middle(folder.path(), &["in.vhd", "o.raw"]);
+    let left = made(folder.path());
+    let data = left.iter().find(|name| !name.ends_with(".list")).unwrap();
+    let ran = run(folder.path(), ["-f", "raw", data, "o.raw", "--force"]);
+    ran.fails(2, &["the input is what a run to this output left", "hint: "]);
+    assert_eq!(made(folder.path()), left);
+    run(folder.path(), ["-f", "raw", data, "other.raw"]).succeeds();
+}
+
+#[test]
+fn a_list_that_cannot_be_trusted_is_refused_and_nothing_is_removed_for_it() {
+    let folder = with_sources();
+    killed_in_the_middle(folder.path(), &["in.vhd", "o.raw"]);
+    let list = made(folder.path()).into_iter().find(|name| name.ends_with(".list")).unwrap();
+    let path = folder.path().join(&list);
+    fs::write(folder.path().join("precious"), "mine").unwrap();
+    for text in [
+        "vdconv list 1\noutput o%2Eraw\nsurplus ..%2Fx 1:1:1\npublish\n".as_bytes(),
+        b"vdconv list 1\noutput o%2Eraw\nremove precious\npublish\n",
+        b"KDMV\0\0\0",
+        b"\xFF\xFE",
+        &[b'x'; 3000],
+    ] {
+        fs::write(&path, text).unwrap();
+        run(folder.path(), ["small.vhd", "o.raw"]).fails(1, &[&list, "cannot be trusted", "hint: "]);
+        assert!(folder.path().join("precious").exists() && path.exists());
+    }
+    // Nor where it names a file that is no longer what the list says.
+    fs::write(&path, "vdconv list 1\noutput o%2Eraw\nsurplus precious 1:4:1\npublish\n").unwrap();
+    run(folder.path(), ["small.vhd", "o.raw"]).succeeds();
+    assert_eq!(made(folder.path()), ["o.raw", "precious"]);
+    // What a link leads to is never opened as a list.
+    fs::remove_file(folder.path().join("o.raw")).unwrap();
+    std::os::unix::fs::symlink("precious", &path).unwrap();
+    run(folder.path(), ["small.vhd", "o.raw"]).fails(1, &["o.raw"]);
+    assert_eq!(fs::read(folder.path().join("precious")).unwrap(), b"mine");
+}
+
+/// An old set of three files, `o.vmdk`, `o-flat.vmdk` and what a longer set left, as a kind that names them.
+fn with_old_set(folder: &Path) {
+    run(folder, ["small.vhd", "o.vmdk", "-s", "twoGbMaxExtentFlat"]).succeeds();
+    // A second piece, as if the disk were longer.
+    let descriptor = fs::read_to_string(folder.join("o.vmdk")).unwrap();
+    let line = descriptor.lines().find(|line| line.contains("o-f001")).unwrap().to_string();
+    let second = line.replace("o-f001", "o-f002");
+    fs::copy(folder.join("o-f001.vmdk"), folder.join("o-f002.vmdk")).unwrap();
+    fs::write(folder.join("o.vmdk"), descriptor.replace(&line, &format!("{line}\n{second}"))).unwrap();
+}
+
+#[test]
+fn r15_pieces_of_the_replaced_set_that_the_new_one_does_not_have_are_removed() {
+    for (options, set) in [
+        (vec!["-s", "twoGbMaxExtentFlat"], vec!["o-f001.vmdk", "o.vmdk"]),
+        (vec!["-s", "flat"], vec!["o-flat.vmdk", "o.vmdk"]),
+        (vec![], vec!["o.vmdk"]),
+    ] {
+        let folder = with_sources();
+        with_old_set(folder.path());
+        // Called like pieces, but not named by the old descriptor; and named by it, but not called so.
+        let bystanders = ["o-f003.vmdk", "o-x.vmdk", "p-f001.vmdk"];
+        let descriptor = fs::read_to_string(folder.path().join("o.vmdk")).unwrap();
+        let more = "RW 80 FLAT \"o-x.vmdk\" 0\nRW 80 FLAT \"p-f001.vmdk\" 0\n";
+        fs::write(folder.path().join("o.vmdk"), descriptor.replace("# The Disk", &format!("{more}# The Disk")))
+            .unwrap();
+        bystanders.iter().for_each(|name| fs::write(folder.path().join(name), "mine").unwrap());
+        let ran = run(folder.path(), [vec!["small.vhd", "o.vmdk", "--force"], options].concat());
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        let mut want: Vec<_> = set.iter().chain(&bystanders).map(|name| name.to_string()).collect();
+        want.sort();
+        assert_eq!(made(folder.path()), want);
+        assert!(vmdk::read(&folder.path().join("o.vmdk")).guest == pattern(80, |_| false));
+    }
+    // A piece that is the input is not thrown away under it.
+    let folder = with_sources();
+    run(folder.path(), ["small.vhd", "o.vmdk", "-s", "flat"]).succeeds();
+    let before = fs::read(folder.path().join("o-flat.vmdk")).unwrap();
+    run(folder.path(), ["-f", "raw", "o-flat.vmdk", "o.vmdk", "--force"]).fails(2, &["the output is the input"]);
+    assert!(fs::read(folder.path().join("o-flat.vmdk")).unwrap() == before);
+}
+
+/// Kills the program at its `n`-th rename or removal; false where it had no more of them.
+fn killed_at(folder: &Path, n: usize, args: &[&str]) -> bool {
+    let calls = "rename,renameat,renameat2,unlink,unlinkat,link,linkat";
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    command.args(["-e", &format!("inject={calls}:signal=KILL:when={n}")]);
+    let ran = command.current_dir(folder).arg(env!("CARGO_BIN_EXE_vdconv")).args(args).output().unwrap();
+    // strace ends as the program did.
+    let killed = ran.status.signal() == Some(9) || ran.status.code() == Some(137);
+    assert!(killed || ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    killed
+}
+
+#[test]
+fn r15_r17_a_kill_at_any_rename_leaves_no_descriptor_beside_files_of_another_set_and_the_next_run_makes_it_whole() {
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+        return skipped("strace is not installed, or may not trace");
+    }
+    let new = pattern(80, |n| n % 3 == 0);
+    for (old, options) in [
+        (false, vec!["-s", "flat"]),
+        (true, vec!["-s", "flat", "--force"]),
+        (true, vec!["-s", "twoGbMaxExtentFlat", "--force"]),
+        (true, vec!["--force"]),
+        (false, vec![]),
+    ] {
+        for n in 1.. {
+            let folder = with_sources();
+            fs::write(folder.path().join("new.vhd"), Vhd::fixed_of(&new).build()).unwrap();
+            if old {
+                with_old_set(folder.path());
+            }
+            let descriptor = fs::read(folder.path().join("o.vmdk")).ok();
+            // The new output is there, whole; or the old one; or none.
+            let whole = |folder: &Path| {
+                let found = fs::read(folder.join("o.vmdk")).ok()?;
+                let is_old = descriptor.as_ref() == Some(&found);
+                if is_old {
+                    for piece in ["o-f001.vmdk", "o-f002.vmdk"] {
+                        assert!(fs::read(folder.join(piece)).unwrap() == pattern(80, |_| false), "{piece}");
+                    }
+                } else {
+                    assert!(vmdk::read(&folder.join("o.vmdk")).guest == new);
+                }
+                Some(!is_old)
+            };
+            let killed = killed_at(folder.path(), n, &[vec!["new.vhd", "o.vmdk"], options.clone()].concat());
+            let there = whole(folder.path());
+            // Another run to the same output.
+            fs::write(folder.path().join("other.raw"), [0xA7; 512]).unwrap();
+            if killed {
+                // Dead is what the kernel has let go of.
+                thread::sleep(Duration::from_millis(20));
+            }
+            let ran = run(folder.path(), ["other.raw", "o.vmdk"]);
+            match (there, old) {
+                // The new output was there, or the old one was put back.
+                (Some(_), _) | (_, true) => drop(ran.fails(1, &["the output exists"])),
+                (None, false) => drop(ran.succeeds()),
+            }
+            if there.is_some() || old {
+                assert_eq!(whole(folder.path()), Some(there == Some(true)), "killed at {n}: {options:?}");
+            }
+            assert!(
+                !names(folder.path()).iter().any(|name| name.starts_with(".vdconv-")),
+                "{:?}",
+                names(folder.path())
+            );
+            if !killed {
+                assert!(n > 2, "no kill at all");
+                break;
+            }
+        }
+    }
+}
+
+/// A number that looks random, of a number.
+fn mixed(n: u64) -> u64 {
+    let n = (n ^ n >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (n ^ n >> 27).wrapping_mul(0x94D0_49BB_1331_11EB) >> 20
+}
+
+/// Signals at random moments of runs of which each second one writes several files, and replaces an old output.
+fn signals_at_random_moments(rounds: u64, signals: &[Signal]) {
+    let folder = with_sources();
+    let new = vec!["in.vhd", "o.vmdk", "--force"];
+    let start = Instant::now();
+    run(folder.path(), new.clone()).succeeds();
+    let usual = start.elapsed();
+    let (mut ended, mut whole, mut removed) = (0, 0, 0);
+    for round in 0..rounds {
+        let kind = if round % 2 == 0 { vec!["-s", "sparse"] } else { vec!["-s", "flat"] };
+        let signal = signals[round as usize / 2 % signals.len()];
+        let mut command = vdconv();
+        command.current_dir(folder.path()).args([new.clone(), kind].concat()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        thread::sleep(usual.mul_f64((mixed(round) % 1000) as f64 / 900.0));
+        let pid = Pid::from_raw(child.id() as i32).unwrap();
+        let _ = kill_process(pid, signal);
+        let done = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&done.stderr);
+        // The old output or the new one, whole: both hold the same disk, and a partial one would not.
+        let disk = folder.path().join("o.vmdk");
+        if disk.exists() {
+            assert!(vmdk::read(&disk).guest == pattern(MANY, |_| false), "round {round}: {err}");
+        } else {
+            assert!(signal == Signal::KILL, "round {round}: only a kill may fall between two renames: {err}");
+        }
+        match done.status.signal() {
+            None => assert!(done.status.success(), "round {round}: {err}"),
+            Some(number) => {
+                ended += 1;
+                assert_eq!(number, signal.as_raw());
+                if signal != Signal::KILL {
+                    // Before the program watches for signals it has made nothing; after the output is there it is done.
+                    let told = err.contains("interrupted; no output was made") || err.contains(" -> o.vmdk");
+                    assert!(err.is_empty() || told, "{err}");
+                }
+            }
+        }
+        let left = made(folder.path()).into_iter().filter(|name| name.starts_with(".vdconv-")).count();
+        if signal == Signal::KILL {
+            removed += left;
+        } else {
+            assert_eq!(left, 0, "round {round}: {err}");
+        }
+        whole += u64::from(disk.exists());
+    }
+    run(folder.path(), new).succeeds();
+    assert!(!made(folder.path()).iter().any(|name| name.starts_with(".vdconv-")));
+    println!(
+        "{rounds} runs: {ended} ended by the signal, {whole} with a whole output at the final name, {removed} leftovers met and removed"
+    );
+    assert!(ended > rounds / 4, "the signals came too late to show anything");
+}
+
+#[test]
+fn r14_r17_kills_and_interrupts_at_random_moments_never_leave_a_partial_output() {
+    signals_at_random_moments(8, &[Signal::KILL]);
+    signals_at_random_moments(12, &[Signal::INT, Signal::TERM, Signal::HUP]);
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn r14_r17_fifty_kills_and_fifty_interrupts() {
+    signals_at_random_moments(50, &[Signal::KILL]);
+    signals_at_random_moments(50, &[Signal::INT, Signal::TERM, Signal::HUP]);
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once_and_what_it_leaves_is_taken_away_later() {
+    let folder = with_sources();
+    let mut command = vdconv();
+    command.current_dir(folder.path()).args(["in.vhd", "o.raw", "-j", "1"]);
+    let (child, pid) = stopped_in_the_middle(&mut command, folder.path());
+    // Of two that wait the handler of the higher number runs first.
+    kill_process(pid, Signal::TERM).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let (status, err) = end(child, pid);
+    assert_eq!((status.signal(), err.as_str()), (Some(2), ""), "no time for a message");
+    assert_eq!(made(folder.path()).len(), 2, "no time to clean up");
+    run(folder.path(), ["small.vhd", "o.raw"]).succeeds();
+    assert_eq!(made(folder.path()), ["o.raw"]);
+}
