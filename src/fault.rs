@@ -73,6 +73,8 @@ struct Inner {
     expected: String,
     advice: Cow<'static, str>,
     source: Option<Arc<io::Error>>,
+    /// The medium does not give the bytes: trying elsewhere may succeed.
+    medium: bool,
 }
 
 impl Fault {
@@ -87,6 +89,7 @@ impl Fault {
             expected: String::new(),
             advice: Cow::Borrowed(""),
             source: None,
+            medium: false,
         }))
     }
 
@@ -141,6 +144,22 @@ impl Fault {
         self.edit(|f| f.advice = advice.into())
     }
 
+    /// The medium does not give these bytes, while others of the file may be had.
+    pub fn of_medium(self) -> Fault {
+        self.edit(|f| f.medium = true)
+    }
+
+    /// Does the medium refuse these bytes, and these alone?
+    pub fn is_of_medium(&self) -> bool {
+        self.0.medium
+    }
+
+    /// Is it about bytes that are damaged or unreadable, so that all else of the disk may be had? A source that changes, a file that
+    /// went away and a fault of our own say nothing about bytes.
+    pub fn is_about_bytes(&self) -> bool {
+        self.0.kind == Kind::Damaged || (self.0.kind == Kind::Io && self.0.medium)
+    }
+
     /// The same fault of another kind.
     pub fn of_kind(self, kind: Kind) -> Fault {
         self.edit(|f| f.kind = kind)
@@ -174,6 +193,13 @@ impl Fault {
     /// What to do; empty where there is nothing.
     pub fn hint(&self) -> &str {
         &self.0.advice
+    }
+
+    /// What is wrong without the numbers of this place: field and the system's reason. The same for all faults of one sort.
+    pub fn sort(&self) -> Fault {
+        let Inner { kind, file, field, source, medium, .. } = &*self.0;
+        let fault = Fault::new(*kind, file.clone(), field.clone());
+        fault.edit(|f| (f.source, f.medium) = (source.clone(), *medium))
     }
 
     /// The message without the file.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,11 +21,19 @@ use crate::fault::{Fault, Kind};
 /// under that name.
 #[derive(Default)]
 pub struct Gate {
-    overlay: HashMap<PathBuf, Arc<[u8]>>,
+    overlay: HashMap<PathBuf, Laid>,
     opened: Vec<Arc<InputFile>>,
     folders: HashMap<PathBuf, Arc<Dir>>,
     handles: Arc<Handles>,
     outside: bool,
+}
+
+/// What the overlay has under a name.
+#[derive(Clone)]
+pub(super) struct Laid {
+    pub(super) bytes: Arc<[u8]>,
+    /// Bytes that a read fails at, as on a medium with bad sectors.
+    pub(super) unreadable: Arc<[Range<u64>]>,
 }
 
 impl Gate {
@@ -35,7 +44,17 @@ impl Gate {
 
     /// From now on `name` leads to `bytes`.
     pub fn lay_over(&mut self, name: impl Into<PathBuf>, bytes: impl Into<Arc<[u8]>>) {
-        self.overlay.insert(name.into(), bytes.into());
+        self.lay_over_unreadable(name, bytes, &[]);
+    }
+
+    /// From now on `name` leads to `bytes`, of which these ranges cannot be read, as on a medium with bad sectors.
+    pub fn lay_over_unreadable(
+        &mut self,
+        name: impl Into<PathBuf>,
+        bytes: impl Into<Arc<[u8]>>,
+        unreadable: &[Range<u64>],
+    ) {
+        self.overlay.insert(name.into(), Laid { bytes: bytes.into(), unreadable: unreadable.into() });
     }
 
     /// From now on names in images are followed wherever they lead (`--allow-outside`).
@@ -51,8 +70,8 @@ impl Gate {
     /// Opens what the user typed: a regular file or a block device. Anything else is refused at once and never waited for (R3).
     pub fn typed(&mut self, name: &Path) -> Result<Arc<InputFile>, Fault> {
         let id = self.next_id(name)?;
-        if let Some(bytes) = self.overlay.get(name) {
-            return Ok(self.opened_as(InputFile::in_memory(id, name, Arc::clone(bytes))));
+        if let Some(laid) = self.overlay.get(name) {
+            return Ok(self.opened_as(InputFile::in_memory(id, name, laid)));
         }
         let cannot_open = |error| Fault::io(name, "cannot open", error);
         // Looked at before it is opened, since opening some things fails with a riddle, and after, since it may have been exchanged.
@@ -110,9 +129,9 @@ impl Gate {
     /// Opens a file wherever it lies, as one that an image named.
     fn anywhere(&mut self, path: &Path, shown: &Path) -> Result<Arc<InputFile>, Fault> {
         let cannot_open = |error| Fault::io(shown, "cannot open", error);
-        if let Some(bytes) = self.overlay.get(path) {
+        if let Some(laid) = self.overlay.get(path) {
             let id = self.next_id(path)?;
-            return Ok(self.opened_as(InputFile::in_memory(id, path, Arc::clone(bytes))));
+            return Ok(self.opened_as(InputFile::in_memory(id, path, laid)));
         }
         match sys::kind(&std::fs::metadata(path).map_err(cannot_open)?) {
             FileKind::Regular | FileKind::BlockDevice => {}
@@ -134,8 +153,8 @@ impl Gate {
         shown: &Path,
     ) -> Result<Arc<InputFile>, Refusal> {
         let id = self.next_id(path).map_err(Refusal::Fault)?;
-        if let Some(bytes) = self.overlay.get(path) {
-            return Ok(self.opened_as(InputFile::in_memory(id, path, Arc::clone(bytes))));
+        if let Some(laid) = self.overlay.get(path) {
+            return Ok(self.opened_as(InputFile::in_memory(id, path, laid)));
         }
         let folder = self.folder(folder).map_err(Refusal::Io)?;
         let mut file = sys::open_beneath(&folder, &inside).map_err(Refusal::Io)?;

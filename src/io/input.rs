@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use super::gate::Laid;
 use super::handles::Reopened;
+use super::size::in_memory;
 use super::sys::{self, FileKind};
 use crate::fault::{Fault, Kind};
 
@@ -22,8 +24,8 @@ pub(super) enum Bytes {
     File(File),
     /// A file that an image named: its handle may be closed meanwhile, and opened again.
     Reopened(Reopened),
-    /// Memory: a gate's overlay.
-    Memory(Arc<[u8]>),
+    /// Memory: a gate's overlay; and what of it cannot be read.
+    Memory(Arc<[u8]>, Arc<[Range<u64>]>),
 }
 
 impl Bytes {
@@ -32,7 +34,7 @@ impl Bytes {
         match self {
             Bytes::File(file) => Some(act(file)),
             Bytes::Reopened(file) => Some(file.get().and_then(|file| act(&file))),
-            Bytes::Memory(_) => None,
+            Bytes::Memory(..) => None,
         }
     }
 }
@@ -92,11 +94,12 @@ impl InputFile {
         InputFile { id, name: name.to_path_buf(), folder, shown, bytes, looks, read: AtomicU64::new(0) }
     }
 
-    pub(super) fn in_memory(id: FileId, name: &Path, bytes: Arc<[u8]>) -> InputFile {
+    pub(super) fn in_memory(id: FileId, name: &Path, laid: &Laid) -> InputFile {
+        let Laid { bytes, unreadable } = laid.clone();
         let len = bytes.len() as u64;
         let looks = Looks { kind: FileKind::Regular, len, allocated: len, modified: None };
         let folder = name.parent().unwrap_or(Path::new("")).to_path_buf();
-        InputFile::new(id, name, folder.clone(), folder, Bytes::Memory(bytes), looks)
+        InputFile::new(id, name, folder.clone(), folder, Bytes::Memory(bytes, unreadable), looks)
     }
 
     /// Its number.
@@ -159,7 +162,11 @@ impl InputFile {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Fault::io(&self.name, "cannot read", error).at(at + done as u64)),
+                Err(error) => {
+                    let of_medium = sys::is_of_medium(&error);
+                    let fault = Fault::io(&self.name, "cannot read", error).at(at + done as u64);
+                    return Err(if of_medium { fault.of_medium() } else { fault });
+                }
             }
         }
         self.read.fetch_add(done as u64, Ordering::Relaxed);
@@ -167,9 +174,13 @@ impl InputFile {
     }
 
     fn read_some(&self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        if let Bytes::Memory(memory) = &self.bytes {
+        if let Bytes::Memory(memory, unreadable) = &self.bytes {
             let rest = usize::try_from(at).ok().and_then(|at| memory.get(at..)).unwrap_or_default();
-            let n = rest.len().min(bytes.len());
+            let bad = unreadable.iter().filter(|bad| bad.end > at).map(|bad| bad.start.saturating_sub(at)).min();
+            let n = rest.len().min(bytes.len()).min(bad.map_or(usize::MAX, in_memory));
+            if bad == Some(0) && !rest.is_empty() && !bytes.is_empty() {
+                return Err(sys::medium_error());
+            }
             bytes[..n].copy_from_slice(&rest[..n]);
             return Ok(n);
         }
@@ -189,7 +200,11 @@ impl InputFile {
     /// The next stretch from `at` on that is not a hole; `None` where only holes follow. For memory all is data.
     pub fn next_data(&self, at: u64) -> Result<Option<Range<u64>>, Fault> {
         match self.bytes.with_file(|file| sys::next_data(file, at, self.looks.len)) {
-            Some(found) => found.map_err(|e| Fault::io(&self.name, "cannot look for holes", e).at(at)),
+            Some(found) => found.map_err(|error| {
+                let of_medium = sys::is_of_medium(&error);
+                let fault = Fault::io(&self.name, "cannot look for holes", error).at(at);
+                if of_medium { fault.of_medium() } else { fault }
+            }),
             None => Ok((at < self.looks.len).then_some(at..self.looks.len)),
         }
     }

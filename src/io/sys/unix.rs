@@ -52,6 +52,24 @@ pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     file.read_at(bytes, at)
 }
 
+/// Is this the medium's refusal of some bytes, so that others may be read? A file that cannot be opened again is not.
+pub fn is_of_medium(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let found = error.raw_os_error().map(Errno::from_raw_os_error);
+    // Disks say EIO and, with the kernel's newer layers, ENODATA or EILSEQ; file systems that keep checksums EBADMSG or EUCLEAN.
+    #[cfg(target_os = "linux")]
+    let more = [Errno::UCLEAN, Errno::REMOTEIO];
+    #[cfg(not(target_os = "linux"))]
+    let more = [];
+    let known = [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::BADMSG, Errno::NXIO, Errno::TIMEDOUT];
+    found.is_some_and(|errno| known.contains(&errno) || more.contains(&errno))
+}
+
+/// What a medium says of bytes that it cannot read.
+pub fn medium_error() -> io::Error {
+    rustix::io::Errno::IO.into()
+}
+
 /// Writes at an offset; may write less.
 pub fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     file.write_at(bytes, at)

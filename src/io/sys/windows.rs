@@ -16,6 +16,9 @@ const SEQUENTIAL_SCAN: u32 = 0x0800_0000;
 /// CreateFile's flag without which a folder cannot be opened.
 const BACKUP_SEMANTICS: u32 = 0x0200_0000;
 
+/// ERROR_CRC: a sector does not fit its checksum.
+const CRC: i32 = 23;
+
 /// What the metadata says.
 pub fn kind(of: &Metadata) -> FileKind {
     match () {
@@ -51,6 +54,17 @@ pub fn open_beneath(folder: &cap_std::fs::Dir, name: &Path) -> io::Result<File> 
 /// Reads at an offset; may read less. Moves the file's cursor, which nobody uses.
 pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     file.seek_read(bytes, at)
+}
+
+/// Is this the medium's refusal of some bytes, so that others may be read? A file that cannot be opened again is not.
+pub fn is_of_medium(error: &io::Error) -> bool {
+    // ERROR_CRC, ERROR_SEEK, ERROR_SECTOR_NOT_FOUND, ERROR_READ_FAULT, ERROR_IO_DEVICE, ERROR_FILE_CORRUPT, ERROR_DISK_CORRUPT
+    error.raw_os_error().is_some_and(|code| [CRC, 25, 27, 30, 1117, 1392, 1393].contains(&code))
+}
+
+/// What a medium says of bytes that it cannot read.
+pub fn medium_error() -> io::Error {
+    io::Error::from_raw_os_error(CRC)
 }
 
 /// Writes at an offset; may write less.
