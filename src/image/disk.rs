@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Adapter, Chain, Geometry, IdentifierSource, LOGICAL_SECTOR, Layer, Ledger};
 use crate::fault::{Fault, Kind};
-use crate::io::{FileId, InputFile};
+use crate::io::{FileId, InputFile, in_memory};
 
 /// Who wrote an image, as it says itself or as its marks show.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -189,9 +189,8 @@ impl Disk {
     pub fn identifier_source(&self) -> Result<IdentifierSource, Fault> {
         let head = match (self.facts.uuid, self.files.first()) {
             (None, Some(file)) => {
-                let mut head = vec![0; 64 << 10];
-                let got = file.read_up_to(0, &mut head)?;
-                head.truncate(got);
+                let mut head = vec![0; in_memory(file.len().min(64 << 10))];
+                file.read_around(0, &mut head)?;
                 head
             }
             _ => Vec::new(),

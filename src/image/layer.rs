@@ -12,8 +12,8 @@ pub trait Layer: Send + Sync {
     /// The run that holds `from`, cut to `from..limit`.
     ///
     /// `from < limit <= guest_len()`. The answer begins at `from`, is not empty and ends at `limit` at the latest. A call looks at
-    /// one table (with its copy) at most and reads no guest data. An error is the system's refusal to read a table; what the
-    /// tables say wrongly is a run that is `Lost`.
+    /// one table (with its copy) at most and reads no guest data. What the tables say wrongly, and what of them
+    /// the medium does not give, is a run that is `Lost`; an error is any other refusal of the system's.
     fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault>;
 
     /// A decoder for a worker of its own; `None` where a layer has no packed runs.

@@ -9,7 +9,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use crate::fault::{Fault, Kind};
 use crate::image::{Claim, Claims, Ledger, SECTOR};
-use crate::io::InputFile;
+use crate::io::{InputFile, Unread};
 
 /// An entry of a block that is not allocated.
 pub const UNALLOCATED: u32 = 0xFFFF_FFFF;
@@ -32,17 +32,24 @@ pub struct BlockAllocationTable {
 }
 
 struct State {
-    pages: VecDeque<(u32, Vec<u32>)>,
+    pages: VecDeque<(u32, Arc<Page>)>,
     claims: Claims,
     /// Pages whose entries were claimed: a page that is read again does not claim again.
     claimed: HashMap<u32, Conflicts>,
+}
+
+/// Entries that were read, from a first one on.
+struct Page {
+    entries: Vec<u32>,
+    /// Which of them the medium does not give: they are zero above.
+    unread: Vec<Unread>,
 }
 
 /// Entries of a page whose block overlaps one that was claimed earlier; `None`: none does, as in every sound image.
 type Conflicts = Option<Vec<bool>>;
 
 /// What the table says about a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Entry {
     /// Not allocated; so are all blocks before `until`.
     Unallocated {
@@ -53,6 +60,13 @@ pub enum Entry {
     At(u32),
     /// Allocated at this sector, and an earlier block lies there too.
     Overlapping(u32),
+    /// It cannot be read, nor can the entries of the blocks before `until`.
+    Unread {
+        /// The first block whose entry can be read, or the end of what this look at the table covers.
+        until: u32,
+        /// Why.
+        fault: Fault,
+    },
 }
 
 impl BlockAllocationTable {
@@ -73,8 +87,11 @@ impl BlockAllocationTable {
         let page = block / PAGE;
         let kept = self.page(&mut state, page)?;
         let missing = || Fault::bug("a block behind its table");
-        let (_, entries) = state.pages.get(kept).ok_or_else(missing)?;
-        let rest = entries.get((block % PAGE) as usize..).unwrap_or_default();
+        let entries = state.pages.get(kept).map(|(_, entries)| Arc::clone(entries)).ok_or_else(missing)?;
+        if let Some((until, fault)) = self.unread(&entries, block) {
+            return Ok(Entry::Unread { until: until.min((page + 1) * PAGE).min(self.entries), fault });
+        }
+        let rest = entries.entries.get((block % PAGE) as usize..).unwrap_or_default();
         let free = rest.iter().take_while(|e| **e == UNALLOCATED).count();
         match (rest.first(), u32::try_from(free)) {
             (None, _) | (_, Err(_)) => Err(missing()),
@@ -88,13 +105,26 @@ impl BlockAllocationTable {
         }
     }
 
+    /// Is a part of this block's entry among what was not read? Up to which block that is so.
+    fn unread(&self, page: &Page, block: u32) -> Option<(u32, Fault)> {
+        let byte = self.byte_of(block);
+        let found = page.unread.iter().find(|unread| byte < unread.bytes.end && unread.bytes.start < byte + 4)?;
+        let until = (found.bytes.end - self.at).div_ceil(4);
+        Some((u32::try_from(until).unwrap_or(u32::MAX), found.fault.clone()))
+    }
+
     /// The first block, `block` apart, that lies where `block` lies; the table is scanned once.
     pub fn owner(&self, block: u32, sector: u32) -> Result<Option<u32>, Fault> {
         let reach = self.unit / SECTOR;
         let mut first = 0;
         while first < self.entries {
-            for (index, other) in (first..).zip(self.read(first, SCAN)?) {
-                if index != block && other != UNALLOCATED && u64::from(other.abs_diff(sector)) < reach {
+            let page = self.read(first, SCAN)?;
+            for (index, other) in (first..).zip(page.entries.iter().copied()) {
+                if index != block
+                    && self.unread(&page, index).is_none()
+                    && other != UNALLOCATED
+                    && u64::from(other.abs_diff(sector)) < reach
+                {
                     return Ok(Some(index));
                 }
             }
@@ -110,20 +140,24 @@ impl BlockAllocationTable {
         }
         let entries = self.read(page * PAGE, PAGE)?;
         if !state.claimed.contains_key(&page) {
-            let conflicts = self.claim(&mut state.claims, &entries);
+            let conflicts = self.claim(&mut state.claims, page * PAGE, &entries);
             state.claimed.insert(page, conflicts);
         }
         if state.pages.len() == KEPT {
             state.pages.pop_back();
         }
-        state.pages.push_front((page, entries));
+        state.pages.push_front((page, Arc::new(entries)));
         Ok(0)
     }
 
-    fn claim(&self, claims: &mut Claims, entries: &[u32]) -> Conflicts {
+    fn claim(&self, claims: &mut Claims, first: u32, page: &Page) -> Conflicts {
         let mut conflicts: Conflicts = None;
         let was_full = claims.is_full();
-        for (index, sector) in entries.iter().enumerate().filter(|(_, s)| **s != UNALLOCATED) {
+        let entries = &page.entries;
+        for (block, (index, sector)) in (first..).zip(entries.iter().enumerate()) {
+            if *sector == UNALLOCATED || self.unread(page, block).is_some() {
+                continue;
+            }
             let at = u64::from(*sector) * SECTOR;
             // What begins outside the file is lost anyway, and would cost memory here.
             if at < self.file.len() && claims.claim(at) == Claim::Overlaps {
@@ -138,10 +172,10 @@ impl BlockAllocationTable {
         conflicts
     }
 
-    fn read(&self, first: u32, count: u32) -> Result<Vec<u32>, Fault> {
+    fn read(&self, first: u32, count: u32) -> Result<Page, Fault> {
         let count = count.min(self.entries.saturating_sub(first));
         let mut bytes = vec![0; count as usize * 4];
-        self.file.read_exact(self.byte_of(first), &mut bytes)?;
-        Ok(bytes.chunks_exact(4).map(BigEndian::read_u32).collect())
+        let unread = self.file.read_around(self.byte_of(first), &mut bytes)?;
+        Ok(Page { entries: bytes.chunks_exact(4).map(BigEndian::read_u32).collect(), unread })
     }
 }

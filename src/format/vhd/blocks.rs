@@ -138,7 +138,11 @@ impl Blocks {
         if self.shape.ignore_bitmaps {
             return with(Bits::AllSet);
         }
-        with(self.bits(block, at, needed, stored, first_look)?)
+        // Without its bitmap nothing says what of a block is its own.
+        with(match self.bits(block, at, needed, stored, first_look) {
+            Err(fault) if fault.is_of_medium() => Bits::Lost(fault),
+            bits => bits?,
+        })
     }
 
     fn bits(&self, block: u32, at: u64, needed: u64, stored: u64, first_look: bool) -> Result<Bits, Fault> {
@@ -214,6 +218,10 @@ impl Layer for Blocks {
             Entry::Unallocated { until } => {
                 let end = limit.min(u64::from(until) * self.shape.block_size);
                 return Ok(Run::new(from..end, Here::Absent));
+            }
+            Entry::Unread { until, fault } => {
+                let end = limit.min(u64::from(until) * self.shape.block_size);
+                return Ok(Run::new(from..end, Here::Lost(fault)));
             }
             Entry::At(sector) => (sector, false),
             Entry::Overlapping(sector) => (sector, true),

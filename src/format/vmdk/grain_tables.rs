@@ -2,8 +2,9 @@
 //!
 //! Writers keep two directories with a table each. Where they differ, what can be decides, entry by entry, when a table is first read:
 //! an entry that cannot be gives way to one that can; 0 (nothing here yet) gives way to a grain, since a writer that died between its two
-//! updates leaves that; two grains that differ, or two entries that cannot be, are a loss that names both places.
+//! updates leaves that; an entry that the medium does not give gives way to its copy; two grains that differ, or two entries that cannot be, are a loss that names both places.
 
+mod entries;
 mod witness;
 
 use std::collections::hash_map::Entry;
@@ -11,8 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use byteorder::{ByteOrder, LittleEndian};
-
+use self::entries::Entries;
 use super::header::SparseHeader;
 use super::markers;
 use super::stream::Packing;
@@ -54,9 +54,9 @@ pub struct GrainTables {
 }
 
 struct State {
-    tables: VecDeque<(u64, Arc<Vec<Grain>>)>,
+    tables: VecDeque<(u64, Arc<Table>)>,
     /// For each directory, the page of entries in hand: number and entries.
-    pages: Vec<Option<(u64, Vec<u32>)>>,
+    pages: Vec<Option<(u64, Entries)>>,
     claims: Claims,
     /// Tables whose grains were claimed, with those that overlap others.
     claimed: HashMap<u64, Vec<usize>>,
@@ -80,6 +80,15 @@ enum Grain {
     At(u32),
     /// Cannot be had: what the copies say, and at which bytes.
     Lost(Loss),
+    /// The medium does not give the entry: the number of the table's fault that says so.
+    Unread(usize),
+}
+
+/// A table, its copies held against each other.
+struct Table {
+    grains: Vec<Grain>,
+    /// What the medium said of entries that it does not give.
+    faults: Vec<Fault>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,11 +177,13 @@ impl GrainTables {
         }
         let table = self.table(number / entries)?;
         let first = in_memory(number % entries);
-        let here = table.get(first).copied().ok_or_else(|| Fault::bug("a grain behind its table"))?;
+        let here = table.grains.get(first).copied().ok_or_else(|| Fault::bug("a grain behind its table"))?;
         let inside = from % grain_len;
-        let rest = table.get(first..).unwrap_or_default();
+        let rest = table.grains.get(first..).unwrap_or_default();
         let alike = match here {
-            Grain::Absent | Grain::Zero => rest.iter().take_while(|grain| **grain == here).count(),
+            Grain::Absent | Grain::Zero | Grain::Lost(_) | Grain::Unread(_) => {
+                rest.iter().take_while(|grain| **grain == here).count()
+            }
             Grain::At(_) if matches!(self.kind, Kind::Packed(_)) => 1,
             Grain::At(sector) => {
                 let places = (u64::from(sector)..).step_by(in_memory(self.header.grain_sectors));
@@ -181,13 +192,16 @@ impl GrainTables {
                     .take_while(|(grain, place)| matches!(grain, Grain::At(s) if u64::from(*s) == *place))
                     .count()
             }
-            Grain::Lost(_) => 1,
         };
         let end = limit.min((number + alike as u64).saturating_mul(grain_len));
         Ok(match here {
             Grain::Absent => (end, Here::Absent),
             Grain::Zero => (end, Here::Zero),
             Grain::Lost(loss) => (end, Here::Lost(loss.fault(&self.file))),
+            Grain::Unread(fault) => {
+                let fault = table.faults.get(fault).cloned();
+                (end, Here::Lost(fault.ok_or_else(|| Fault::bug("an entry that cannot be read, without a reason"))?))
+            }
             Grain::At(sector) if matches!(self.kind, Kind::Packed(_)) => {
                 let at = u64::from(sector) * SECTOR;
                 (end, Here::Packed { file: self.file.id(), at, unit: grain_len, skip: inside })
@@ -207,7 +221,7 @@ impl GrainTables {
         })
     }
 
-    fn table(&self, number: u64) -> Result<Arc<Vec<Grain>>, Fault> {
+    fn table(&self, number: u64) -> Result<Arc<Table>, Fault> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, table)) = state.tables.iter().find(|(kept, _)| *kept == number) {
             return Ok(Arc::clone(table));
@@ -227,10 +241,23 @@ impl GrainTables {
         let page_end = ((table / DIRECTORY_PAGE + 1) * DIRECTORY_PAGE).min(self.header.tables());
         let mut end = table;
         while end < page_end {
+            let mut known = false;
             for (copy, directory) in self.directories.iter().enumerate() {
-                if self.gde(&mut state, copy, *directory, end)? != 0 {
-                    return Ok((end > table).then_some(end));
+                match self.gde(&mut state, copy, *directory, end) {
+                    Ok(0) => known = true,
+                    Ok(_) => return Ok((end > table).then_some(end)),
+                    Err(fault) if fault.is_of_medium() => {
+                        self.warn(
+                            &mut state,
+                            self.first_guest(end),
+                            fault.against("its copy counts, where there is one"),
+                        );
+                    }
+                    Err(fault) => return Err(fault),
                 }
+            }
+            if !known {
+                return Ok((end > table).then_some(end));
             }
             end += 1;
         }
@@ -249,16 +276,15 @@ impl GrainTables {
         if kept.as_ref().is_none_or(|(number, _)| *number != page) {
             let first = page * DIRECTORY_PAGE;
             let count = (self.header.tables() - first).min(DIRECTORY_PAGE);
-            *kept = Some((page, self.entries(self.gde_byte(directory, first), count)?));
+            *kept = Some((page, Entries::read(&self.file, self.gde_byte(directory, first), count)?));
         }
         let entry = kept.as_ref().and_then(|(_, entries)| entries.get(in_memory(table % DIRECTORY_PAGE)));
-        entry.copied().ok_or_else(|| Fault::bug("a table behind its directory"))
+        entry.ok_or_else(|| Fault::bug("a table behind its directory"))?
     }
 
-    fn entries(&self, byte: u64, count: u64) -> Result<Vec<u32>, Fault> {
-        let mut bytes = vec![0; in_memory(count * 4)];
-        self.file.read_exact(byte, &mut bytes)?;
-        Ok(bytes.chunks_exact(4).map(LittleEndian::read_u32).collect())
+    /// The first guest byte of a table.
+    fn first_guest(&self, table: u64) -> u64 {
+        self.guest_start + table * u64::from(self.header.gtes_per_gt) * self.header.grain_sectors * SECTOR
     }
 
     /// The first sector that nothing was written to.
@@ -305,59 +331,80 @@ impl GrainTables {
         }
     }
 
-    fn load(&self, state: &mut State, number: u64) -> Result<Vec<Grain>, Fault> {
+    fn load(&self, state: &mut State, number: u64) -> Result<Table, Fault> {
         let per_table = u64::from(self.header.gtes_per_gt);
         let count = (self.header.grains() - number * per_table).min(per_table);
-        let mut gdes = Vec::new();
+        let first_guest = self.first_guest(number);
+        // The tables that can be, and what is odd about the others.
+        let (mut copies, mut gdes, mut odd, mut unread) = (Vec::new(), Vec::new(), None, None);
         for (copy, directory) in self.directories.iter().enumerate() {
-            gdes.push((self.gde_byte(*directory, number), self.gde(state, copy, *directory, number)?));
-        }
-        let mut copies = Vec::new();
-        let mut can_be = Vec::new();
-        for (_, sector) in &gdes {
-            can_be.push(self.table_can_be(*sector) && self.table_is_this(state, number, *sector)?);
-        }
-        for ((_, sector), _) in gdes.iter().zip(&can_be).filter(|(_, can_be)| **can_be) {
-            let byte = u64::from(*sector) * SECTOR;
-            if copies.iter().all(|(other, _)| *other != byte) {
-                copies.push((byte, self.entries(byte, count)?));
+            let gde_byte = self.gde_byte(*directory, number);
+            let found = self.gde(state, copy, *directory, number).and_then(|sector| {
+                gdes.push((gde_byte, sector));
+                Ok((sector, self.table_can_be(sector) && self.table_is_this(state, number, sector)?))
+            });
+            match found {
+                Ok((sector, true)) => {
+                    let byte = u64::from(sector) * SECTOR;
+                    if copies.iter().all(|(other, _)| *other != byte) {
+                        copies.push((byte, Entries::read(&self.file, byte, count)?));
+                    }
+                }
+                Ok((sector, false)) => {
+                    let fault = Fault::damaged(self.file.name(), gde_byte, "VMDK grain directory entry cannot be");
+                    odd = odd.or(Some(fault.found(format!("sector {sector}"))));
+                }
+                Err(fault) if fault.is_of_medium() => {
+                    odd = odd.or(Some(fault.clone()));
+                    unread = unread.or(Some(fault));
+                }
+                Err(fault) => return Err(fault),
             }
         }
-        let first_guest = self.guest_start + number * per_table * self.header.grain_sectors * SECTOR;
-        if copies.len() < self.directories.len() && !copies.is_empty() && can_be.contains(&false) {
-            let odd = gdes.iter().zip(&can_be).find(|(_, can_be)| !**can_be);
-            let (byte, sector) = odd.map(|(gde, _)| *gde).unwrap_or_default();
-            self.warn(
-                state,
-                first_guest,
-                Fault::damaged(self.file.name(), byte, "VMDK grain directory entry cannot be")
-                    .found(format!("sector {sector}"))
-                    .against("its copy is used"),
-            );
+        if let Some(odd) = odd.filter(|_| !copies.is_empty()) {
+            self.warn(state, first_guest, odd.against("its copy is used"));
         }
         let mut grains = Vec::with_capacity(in_memory(count));
+        let mut faults = Vec::<Fault>::new();
         match copies.as_slice() {
             [] => {
                 let primary = gdes.first().copied().unwrap_or_default();
                 let loss = Loss { what: "VMDK grain directory entry cannot be", primary, copy: gdes.get(1).copied() };
-                grains.resize(in_memory(count), Grain::Lost(loss));
+                let grain = if unread.is_some() { Grain::Unread(0) } else { Grain::Lost(loss) };
+                faults.extend(unread);
+                grains.resize(in_memory(count), grain);
             }
             [(byte, entries), others @ ..] => {
-                for (index, entry) in entries.iter().enumerate() {
+                for index in 0..in_memory(count) {
                     let offset = index as u64 * 4;
-                    let copy = others.first().and_then(|(byte, entries)| Some((byte + offset, *entries.get(index)?)));
-                    let (grain, differ) = self.decide((byte + offset, *entry), copy);
+                    let guest = first_guest + index as u64 * self.header.grain_sectors * SECTOR;
+                    let entry = entries.get(index).ok_or_else(|| Fault::bug("a grain behind its table"))?;
+                    let copy = others.first().and_then(|(byte, entries)| Some((byte + offset, entries.get(index)?)));
+                    let (primary, copy) = match (entry, copy) {
+                        (Ok(entry), None) => ((byte + offset, entry), None),
+                        (Ok(entry), Some((at, Ok(other)))) => ((byte + offset, entry), Some((at, other))),
+                        (Ok(entry), Some((_, Err(fault)))) => {
+                            self.warn(state, guest, fault.against("its copy is used"));
+                            ((byte + offset, entry), None)
+                        }
+                        (Err(fault), Some((at, Ok(other)))) => {
+                            self.warn(state, guest, fault.against("its copy is used"));
+                            ((at, other), None)
+                        }
+                        (Err(fault), None | Some((_, Err(_)))) => {
+                            if faults.last().is_none_or(|last| last.byte() != fault.byte()) {
+                                faults.push(fault);
+                            }
+                            grains.push(Grain::Unread(faults.len() - 1));
+                            continue;
+                        }
+                    };
+                    let (grain, differ) = self.decide(primary, copy);
                     if differ && !matches!(grain, Grain::Lost(_)) {
-                        let (at, other) = copy.unwrap_or_default();
-                        let guest = first_guest + index as u64 * self.header.grain_sectors * SECTOR;
+                        let ((byte, entry), (at, other)) = (primary, copy.unwrap_or_default());
                         let what = "VMDK grain tables differ from their copies: the entries that can be are used";
-                        self.warn(
-                            state,
-                            guest,
-                            Fault::damaged(self.file.name(), byte + offset, what)
-                                .found(format!("sector {entry}"))
-                                .against(format!("the copy at byte {at} says sector {other}")),
-                        );
+                        let differs = Fault::damaged(self.file.name(), byte, what).found(format!("sector {entry}"));
+                        self.warn(state, guest, differs.against(format!("the copy at byte {at} says sector {other}")));
                     }
                     grains.push(grain);
                 }
@@ -374,7 +421,7 @@ impl GrainTables {
         if matches!(self.kind, Kind::Packed(_)) {
             // How long a unit is, and whose, its marker says.
             self.hold_against_markers(state, number, &mut grains, copies.first().map_or(0, |(byte, _)| *byte))?;
-            return Ok(grains);
+            return Ok(Table { grains, faults });
         }
         if (number + 1) * per_table >= self.header.grains()
             && let Some(Grain::At(sector)) = grains.last()
@@ -390,7 +437,7 @@ impl GrainTables {
         if self.kind == Kind::Plain && state.claimed.len() as u64 == self.header.tables() {
             self.count_unnamed(state);
         }
-        Ok(grains)
+        Ok(Table { grains, faults })
     }
 
     /// One warning an image; `-v` counts the rest.

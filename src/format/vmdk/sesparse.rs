@@ -22,7 +22,7 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use crate::fault::{Fault, Kind};
 use crate::image::{Claim, Claims, Here, Ledger, SECTOR};
-use crate::io::{InputFile, in_memory};
+use crate::io::{InputFile, Unread, in_memory};
 
 /// The first eight bytes.
 pub const MAGIC: [u8; 8] = 0xCAFE_BABEu64.to_le_bytes();
@@ -71,10 +71,25 @@ pub struct SeTables {
 }
 
 struct State {
-    kept: VecDeque<(u64, Arc<Vec<u64>>)>,
+    kept: VecDeque<(u64, Arc<Table>)>,
     claims: Claims,
     /// Tables whose grains were claimed, with those that another has too.
     claimed: HashMap<u64, Vec<usize>>,
+}
+
+/// A table's entries.
+struct Table {
+    entries: Vec<u64>,
+    /// What of them the medium does not give: they are zero above.
+    unread: Vec<Unread>,
+}
+
+impl Table {
+    /// Is the entry at this byte of the file among what was not read? Up to which byte that is so.
+    fn unread(&self, byte: u64) -> Option<(u64, Fault)> {
+        let found = self.unread.iter().find(|unread| unread.bytes.contains(&byte))?;
+        Some((found.bytes.end, found.fault.clone()))
+    }
 }
 
 impl SeTables {
@@ -182,8 +197,11 @@ impl SeTables {
     fn absent_tables(&self, first: u64) -> Result<u64, Fault> {
         let tables = self.capacity.div_ceil(TABLE_ENTRIES * GRAIN_SECTORS);
         let mut page = vec![0; in_memory((tables - first).min(DIRECTORY_PAGE) * 8)];
-        self.file.read_exact(self.directory * SECTOR + first * 8, &mut page)?;
-        Ok(page.chunks_exact(8).take_while(|entry| LittleEndian::read_u64(entry) == 0).count() as u64)
+        let at = self.directory * SECTOR + first * 8;
+        let unread = self.file.read_around(at, &mut page)?;
+        let known = unread.first().map_or(page.len(), |unread| in_memory(unread.bytes.start - at));
+        let page = page.get(..known).unwrap_or_default();
+        Ok(page.chunks_exact(8).take_while(|entry| LittleEndian::read_u64(entry) == 0).count().max(1) as u64)
     }
 
     /// What holds the bytes from `from` on, up to `limit` at most, both counted from the extent's start; looks at one table.
@@ -192,13 +210,16 @@ impl SeTables {
         let table_number = number / TABLE_ENTRIES;
         let gde_byte = self.directory * SECTOR + table_number * 8;
         let mut gde = [0; 8];
-        self.file.read_exact(gde_byte, &mut gde)?;
+        let table_end = limit.min((table_number + 1) * TABLE_ENTRIES * GRAIN);
+        match self.file.read_exact(gde_byte, &mut gde) {
+            Err(fault) if fault.is_of_medium() => return Ok((table_end, Here::Lost(fault))),
+            read => read?,
+        }
         let gde = LittleEndian::read_u64(&gde);
         if gde == 0 {
             let absent = self.absent_tables(table_number)?;
             return Ok((limit.min((table_number + absent) * TABLE_ENTRIES * GRAIN), Here::Absent));
         }
-        let table_end = limit.min((table_number + 1) * TABLE_ENTRIES * GRAIN);
         let table_at = (self.tables + (gde & 0xFFFF_FFFF) * TABLE_SECTORS) * SECTOR;
         let there = gde >> 32 == TABLE_THERE && (gde & 0xFFFF_FFFF) < self.tables_count;
         if !there || table_at + TABLE_SECTORS * SECTOR > self.file.len() {
@@ -208,7 +229,14 @@ impl SeTables {
         }
         let (table, overlapping) = self.table(table_number, table_at)?;
         let first = in_memory(number % TABLE_ENTRIES);
-        let rest = table.get(first..).unwrap_or_default();
+        if let Some((end, fault)) = table.unread(table_at + first as u64 * 8) {
+            let entries = (end - table_at).div_ceil(8);
+            return Ok((table_end.min((table_number * TABLE_ENTRIES + entries) * GRAIN), Here::Lost(fault)));
+        }
+        // What follows and cannot be read is another run.
+        let known =
+            table.unread.iter().map(|unread| in_memory((unread.bytes.start - table_at) / 8)).find(|n| *n > first);
+        let rest = table.entries.get(first..known.unwrap_or(table.entries.len())).unwrap_or_default();
         let entry = *rest.first().ok_or_else(|| Fault::bug("a grain behind its table"))?;
         let inside = from % GRAIN;
         let lost = |what: &'static str| {
@@ -246,14 +274,15 @@ impl SeTables {
         number.saturating_mul(GRAIN_SECTORS).saturating_add(self.grains).saturating_mul(SECTOR)
     }
 
-    fn table(&self, number: u64, at: u64) -> Result<(Arc<Vec<u64>>, Vec<usize>), Fault> {
+    fn table(&self, number: u64, at: u64) -> Result<(Arc<Table>, Vec<usize>), Fault> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let table = match state.kept.iter().find(|(kept, _)| *kept == number) {
             Some((_, table)) => Arc::clone(table),
             None => {
                 let mut bytes = vec![0; in_memory(TABLE_SECTORS * SECTOR)];
-                self.file.read_exact(at, &mut bytes)?;
-                let table: Arc<Vec<u64>> = Arc::new(bytes.chunks_exact(8).map(LittleEndian::read_u64).collect());
+                let unread = self.file.read_around(at, &mut bytes)?;
+                let entries = bytes.chunks_exact(8).map(LittleEndian::read_u64).collect();
+                let table = Arc::new(Table { entries, unread });
                 state.kept.truncate(KEPT - 1);
                 state.kept.push_front((number, Arc::clone(&table)));
                 table
@@ -261,6 +290,7 @@ impl SeTables {
         };
         if !state.claimed.contains_key(&number) {
             let places = table
+                .entries
                 .iter()
                 .enumerate()
                 .filter(|(_, entry)| **entry >> 60 == 3)

@@ -17,7 +17,8 @@ impl GrainTables {
         }
         let mut agreed = end;
         loop {
-            match markers::item_at(&self.file, state.walked.1, &self.header)? {
+            let Some(item) = self.marker(state)? else { return Ok(end) };
+            match item {
                 Item::Metadata { next } => state.walked.1 = next,
                 Item::Grain { lba, .. } if (table..end).contains(&self.table_of(lba)) => {
                     agreed = self.table_of(lba);
@@ -28,6 +29,19 @@ impl GrainTables {
         }
         state.walked.0 = agreed;
         Ok(agreed)
+    }
+
+    /// What stands where the walk over the markers is; `None`: the medium does not give it, and the walk ends there.
+    fn marker(&self, state: &mut State) -> Result<Option<Item>, Fault> {
+        match markers::item_at(&self.file, state.walked.1, &self.header) {
+            Err(fault) if fault.is_of_medium() => {
+                state.walked.0 = u64::MAX;
+                let what = "from here on the tables of the stream are not held against its markers";
+                self.ledger.warn_at(self.guest_start, fault.against(what));
+                Ok(None)
+            }
+            item => item.map(Some),
+        }
     }
 
     /// The table that has the entry of the grain at sector `lba` of the extent.
@@ -49,7 +63,8 @@ impl GrainTables {
         }
         loop {
             let sector = state.walked.1;
-            match markers::item_at(&self.file, sector, &self.header)? {
+            let Some(item) = self.marker(state)? else { return Ok(()) };
+            match item {
                 Item::Metadata { next } => state.walked.1 = next,
                 Item::Grain { lba, next } if self.table_of(lba) == number => {
                     state.walked.1 = next;
