@@ -11,7 +11,7 @@
 //! * [`io::Outputs`] holds the files under temporary names until [`io::Outputs::publish`] gives them their own.
 //!
 //! What the library promises: an input is never written to; a final name never holds a partial file; what cannot be read is an error
-//! that names file and byte, never zeroes; the output's bytes depend on the source and the options alone; memory does not grow with
+//! that names file and byte, or, where the user asked to go on, a listed loss; never zeroes without a word; the output's bytes depend on the source and the options alone; memory does not grow with
 //! the size of a disk. The rules that hold for every format, R1 to R27, stand at the head of `tests/rules.rs`. Every error is a [`fault::Fault`].
 
 pub mod engine;

@@ -26,7 +26,7 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd"], "OUTPUT"),
         (vec!["info"], "IMAGE"),
         (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
-        (vec!["in.vhd", "o.vmdk", "--salvage"], "--salvage"),
+        (vec!["in.vhd", "o.vmdk", "--dry-run"], "--dry-run"),
         (vec!["in.vhd", "o.vmdk", "-O", "qcow2"], "known here: vhd, vmdk, raw"),
         (vec!["in.vhd", "o.vhd", "--adapter", "ide"], "--adapter"),
         (vec!["in.vhd", "o.vhd", "--cid", "1"], "--cid"),

@@ -29,7 +29,7 @@ Commands (the first word; their options stand behind them):
   vdconv info [OPTIONS] IMAGE...          tell what an image is: format, sizes, creator, identifiers
   vdconv convert [OPTIONS] INPUT OUTPUT   the same as without the word, for an INPUT that is called like a command
 
-Exit status: 0 done, 1 failed, 2 usage error, 128+N ended by signal N.";
+Exit status: 0 done, 1 failed, 2 usage error, 3 done with losses (--salvage), 128+N ended by signal N.";
 
 /// Converts virtual disks: VHD, VMDK and raw
 #[derive(Parser)]
@@ -140,6 +140,9 @@ pub struct ConvertArgs {
     /// Replace an existing OUTPUT; it stays untouched until the new one is complete
     #[arg(long)]
     pub force: bool,
+    /// Go on over what is damaged or cannot be read: zeroes in its place, each lost range listed, exit status 3
+    #[arg(long)]
+    pub salvage: bool,
     #[command(flatten)]
     pub source: SourceArgs,
     /// Worker threads; the bytes written do not depend on it [default: the cores, at most 8]

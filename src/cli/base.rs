@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use vdconv::fault::{Fault, Kind};
-use vdconv::format::{self, Base, OpenOptions};
+use vdconv::format::{self, Base, Lacks, OpenOptions};
 use vdconv::image::Disk;
 use vdconv::io::Gate;
 
@@ -19,9 +19,15 @@ pub struct Under {
 impl Under {
     pub fn open(name: &Path, options: &OpenOptions, folder: &Path) -> Result<Under, Fault> {
         // What the input is, whose child, and what of it is believed, says nothing about the base: it is read as readers of the delta
-        // will read it.
-        let options =
-            OpenOptions { format: None, parents: Vec::new(), ignore_bitmaps: false, is_base: true, ..options.clone() };
+        // will read it, and its losses are not the output's.
+        let options = OpenOptions {
+            format: None,
+            parents: Vec::new(),
+            ignore_bitmaps: false,
+            is_base: true,
+            lacks: Lacks::Nothing,
+            ..options.clone()
+        };
         let disk = format::open(&mut Gate::new(), name, &options)?;
         let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| Fault::io(path, "cannot look at", error));
         let (absolute, folder) = (real(name)?, real(folder)?);

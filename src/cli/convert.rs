@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vdconv::engine::{self, Control, Sources, Tally};
 use vdconv::fault::{Fault, Kind};
 use vdconv::format::open_end::OpenEnd;
-use vdconv::format::{OpenOptions, Records, Wish};
-use vdconv::image::{Disk, Facts, Feed, Identifiers, Ledger, Order, Plan, Writer};
+use vdconv::format::{Lacks, OpenOptions, Records, Wish};
+use vdconv::image::{Disk, Facts, Feed, Identifiers, Ledger, Losses, Order, Plan, Writer};
 use vdconv::io::{OutputOptions, Outputs, sys};
 
 use super::args::ConvertArgs;
@@ -19,7 +19,7 @@ use super::interrupt::Interrupt;
 use super::output_kind::OutputKind;
 use super::report::{self, Problem, Product};
 use super::source::Source;
-use super::{STDOUT, progress, show, usage};
+use super::{LOSSES, STDOUT, progress, show, usage};
 
 /// Workers by default, where there are that many cores.
 const MOST_JOBS: usize = 8;
@@ -30,7 +30,8 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let kind = OutputKind::choose(args)?;
     let epoch = source_date_epoch()?;
     let destination = Destination::resolve(args, kind)?;
-    let options = args.source.options();
+    let lacks = if args.salvage { Lacks::Data } else { Lacks::Nothing };
+    let options = OpenOptions { lacks, ..args.source.options() };
     let source = Source::open(args, kind, &options, interrupt)?;
     let under = args.base.as_ref().map(|name| Under::open(name, &options, destination.folder())).transpose()?;
     let base = under.as_ref().map(|under| &under.disk);
@@ -98,14 +99,17 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let mut facts = source.facts().clone();
     let (disk, mut feed) = source.into_feed(base, writer.plan().test_unit);
     let sources = Sources { disk: disk.as_deref(), base };
-    let tally = move_data(args, sources, feed.as_mut(), writer.as_ref(), &outputs, jobs, interrupt)
+    let losses = Losses::default();
+    let tally = move_data(args, sources, feed.as_mut(), writer.as_ref(), &outputs, interrupt, &losses)
         .map_err(|fault| outputs.after(fault))?;
     let moved = started.elapsed();
     facts.virtual_size = tally.virtual_size;
     let mut late: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
     late.extend(ledgers.iter().flat_map(|ledger| ledger.surplus()));
+    late.extend(losses.remarks());
     warn(&late);
     warnings.extend(late);
+    losses.iter().for_each(|lost| show::lost(&lost));
     let bytes_written = outputs.bytes_written();
     let (file_size, allocated_size) = outputs.sizes();
     let afterwards = outputs.publish()?;
@@ -116,6 +120,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         args,
         facts: &facts,
         ledgers: &ledgers,
+        losses: &losses,
         kind,
         wish: &wish,
         names: destination.names(&wanted),
@@ -138,7 +143,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     if !args.quiet {
         show::note(&done.closing_line());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if losses.count() > 0 { ExitCode::from(LOSSES) } else { ExitCode::SUCCESS })
 }
 
 /// SOURCE_DATE_EPOCH in seconds since 1970, where it is set.
@@ -166,6 +171,8 @@ fn identifiers(
         Some(epoch) => {
             let adapter = args.adapter.map(|a| a.word()).unwrap_or_default();
             let content = if source.ignore_bitmaps { " ignore-bitmaps" } else { "" };
+            // What was salvaged is not the disk that it was.
+            let content = if args.salvage { format!("{content} salvage") } else { content.to_string() };
             let shape =
                 format!("{}{:?}{:?}{}{:?}", args.contiguous, args.block_size, args.level, args.fast, args.hw_version);
             let base = base.map_or(String::new(), |base| format!(" base={:?},{:?}", base.facts.uuid, base.facts.cid));
@@ -207,12 +214,13 @@ fn move_data(
     feed: &mut dyn Feed,
     writer: &dyn Writer,
     outputs: &Outputs,
-    jobs: usize,
     interrupt: &Interrupt,
+    losses: &Losses,
 ) -> Result<Tally, Fault> {
     let bar = progress::bar(args.progress, args.quiet, (!writer.has_open_end()).then_some(writer.plan().virtual_size));
     let advance = |bytes| bar.inc(bytes);
-    let control = Control { jobs, stop: interrupt.flag(), progress: &advance };
+    let salvage = args.salvage.then_some(losses);
+    let control = Control { jobs: jobs(args), stop: interrupt.flag(), progress: &advance, salvage };
     let moved = engine::convert(sources, feed, writer, outputs, control);
     bar.finish_and_clear();
     moved
@@ -242,6 +250,7 @@ struct Done<'a> {
     args: &'a ConvertArgs,
     facts: &'a Facts,
     ledgers: &'a [Arc<Ledger>],
+    losses: &'a Losses,
     kind: OutputKind,
     wish: &'a Wish,
     names: Vec<String>,
@@ -257,7 +266,7 @@ struct Done<'a> {
 }
 
 impl Done<'_> {
-    fn report(&self, warnings: &[Fault]) -> report::Conversion {
+    fn report(&self, warnings: &[Fault]) -> report::Conversion<'_> {
         let name = |name: &'static str| (!name.is_empty()).then_some(name);
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let subformat = name(self.kind.subformat.name);
@@ -284,6 +293,8 @@ impl Done<'_> {
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
             warnings: warnings.iter().map(Problem::from).collect(),
+            lost_bytes: self.losses.bytes(),
+            lost: report::LostRanges(self.losses),
         }
     }
 
@@ -314,8 +325,13 @@ impl Done<'_> {
             true => format!(", {} on disk", show::size(self.allocated_size)),
             false => String::new(),
         };
+        let lost = match self.losses.count() {
+            0 => String::new(),
+            1 => format!("; {} bytes were lost, in 1 range", self.losses.bytes()),
+            n => format!("; {} bytes were lost, in {n} ranges", self.losses.bytes()),
+        };
         format!(
-            "{} ({}, {}, {} stored) -> {} ({}, {}{on_disk}) in {seconds:.1} s, {}",
+            "{} ({}, {}, {} stored) -> {} ({}, {}{on_disk}) in {seconds:.1} s, {}{lost}",
             self.args.input.display(),
             source.trim_end(),
             show::size(facts.virtual_size),

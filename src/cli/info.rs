@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use vdconv::fault::{Fault, Kind};
-use vdconv::format::{self, OpenOptions};
+use vdconv::format::{self, Lacks, OpenOptions};
 use vdconv::image::{Creator, Disk, Extent};
 use vdconv::io::Gate;
 
@@ -21,7 +21,7 @@ const MOST_MISSING: usize = 20;
 
 /// Each image by itself: one that cannot be opened does not hide the others.
 pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let options = OpenOptions { list_missing: true, ..args.read.source.options() };
+    let options = OpenOptions { lacks: Lacks::Files, ..args.read.source.options() };
     if args.images.len() > 1 && !options.parents.is_empty() {
         return Err(Fault::new(Kind::Usage, "", "--parent: of one image only").into());
     }

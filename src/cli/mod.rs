@@ -23,6 +23,8 @@ use interrupt::Interrupt;
 
 /// Exit status: it did not work.
 const FAILED: u8 = 1;
+/// Exit status: it worked, and not all of the disk could be had.
+const LOSSES: u8 = 3;
 /// Exit status: the command line asks for what cannot be.
 const USAGE: u8 = 2;
 /// The file that faults about reports name.

@@ -1,10 +1,11 @@
 //! The shapes of `--json`. Sizes and offsets in bytes, keys in snake_case, enums as the words of the command line.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
 use vdconv::fault::Fault;
-use vdconv::image::{Creator, Disk, Extent, Geometry};
+use vdconv::image::{Creator, Disk, Extent, Geometry, Losses, Lost};
 
 use super::{STDOUT, show};
 
@@ -135,9 +136,32 @@ pub struct Images {
     pub images: Vec<Answer>,
 }
 
+/// A range that was lost.
+#[derive(Serialize)]
+struct LostRange {
+    start: u64,
+    length: u64,
+    kind: &'static str,
+    file: Option<String>,
+    offset: Option<u64>,
+    message: String,
+}
+
+/// The ranges that were lost, one by one: there may be a million.
+pub struct LostRanges<'a>(pub &'a Losses);
+
+impl Serialize for LostRanges<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(self.0.iter().map(|Lost { guest, fault }| {
+            let Problem { kind, file, offset, message, .. } = Problem::from(&fault);
+            LostRange { start: guest.start, length: guest.end - guest.start, kind, file, offset, message }
+        }))
+    }
+}
+
 /// What a conversion did.
 #[derive(Serialize)]
-pub struct Conversion {
+pub struct Conversion<'a> {
     pub input: Source,
     pub output: Product,
     pub seconds: f64,
@@ -145,6 +169,8 @@ pub struct Conversion {
     pub bytes_read: u64,
     pub bytes_written: u64,
     pub warnings: Vec<Problem>,
+    pub lost_bytes: u64,
+    pub lost: LostRanges<'a>,
 }
 
 #[derive(Serialize)]
@@ -167,20 +193,28 @@ pub struct Product {
     pub cid: Option<String>,
 }
 
+/// What deceives the eye stands in strings alone, and JSON takes it there in this form.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> std::io::Result<()> {
+        for c in fragment.chars() {
+            match show::deceives(c) {
+                true => c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?,
+                false => write!(out, "{c}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Prints a report as one line.
 pub fn print(body: impl Serialize) -> std::io::Result<()> {
     let envelope = Envelope { vdconv: env!("CARGO_PKG_VERSION"), schema: SCHEMA, body };
-    let mut text = String::new();
-    // Outside strings JSON has none of these, and inside it takes them in this form.
-    for c in serde_json::to_string(&envelope)?.chars() {
-        match show::deceives(c) {
-            true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}"))),
-            false => text.push(c),
-        }
-    }
-    text.push('\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    // A list may be long: written as it is made.
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    envelope.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Escaping))?;
+    out.write_all(b"\n")?;
     out.flush()
 }
 

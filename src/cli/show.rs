@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use vdconv::fault::Fault;
+use vdconv::image::Lost;
 
 /// Bytes in KiB, MiB, GiB, TiB with one digit behind the point.
 pub fn size(bytes: u64) -> String {
@@ -74,6 +75,14 @@ fn hint(fault: &Fault) {
     if !fault.hint().is_empty() {
         say(&format!("{} {}", colour("1", "hint:"), escape(fault.hint())));
     }
+}
+
+/// A range that was lost: no warning, told to everybody.
+pub fn lost(lost: &Lost) {
+    let Lost { guest, fault } = lost;
+    let range =
+        format!("bytes {} to {} ({} bytes, zero in the output)", guest.start, guest.end - 1, guest.end - guest.start);
+    say(&format!("vdconv: {} {}", colour("1;31", "lost:"), escape(&format!("{range}: {fault}"))));
 }
 
 /// Warnings, each with what to do.

@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::reader::{Reader, within};
+use super::salvage::Salvage;
 use super::turnstile::Turnstile;
 use crate::fault::{Fault, Kind};
 use crate::image::{
-    Content, Disk, Drawn, Encoder, Feed, Here, Order, PIECE, Phase, Piece, Placer, Plan, Put, Run, Seen, Verdict,
-    Writer, Writes,
+    Content, Disk, Drawn, Encoder, Feed, Here, Losses, Lost, Order, PIECE, Phase, Piece, Placer, Plan, Put, Run, Seen,
+    Verdict, Writer, Writes,
 };
 use crate::io::{Outputs, is_zero};
 
@@ -23,6 +24,8 @@ pub struct Control<'a> {
     pub stop: &'a AtomicBool,
     /// Told, from any worker, how many guest bytes were dealt with since the last call of that worker.
     pub progress: &'a (dyn Fn(u64) + Sync),
+    /// Where what cannot be had of the source is listed, with zeroes in its place; `None`: a loss ends the run.
+    pub salvage: Option<&'a Losses>,
 }
 
 impl Control<'_> {
@@ -114,8 +117,11 @@ pub fn convert(
     }
     control.go_on()?;
     fault.map_or(Ok(()), Err)?;
+    control.salvage.map_or(Ok(()), Losses::settle)?;
     let walked = feed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    walked.feed.finish()?;
+    if let Some(behind) = walked.feed.finish()? {
+        Salvage::of(control.salvage).remark(&behind)?;
+    }
     let virtual_size = walked.at;
     let settled = writer.settled(virtual_size)?;
     let mut placer = settled.as_ref().map_or_else(|| turnstile.into_inner(), |settled| settled.placer());
@@ -156,8 +162,7 @@ impl Numbered<'_> {
         let guest = match &drawn {
             None if self.at == plan.virtual_size || (self.open_end && self.at > 0) => return Ok(None),
             None => return Err(Fault::bug("the walk ended before the disk's end")),
-            Some(Drawn::Gap(guest, _)) => guest,
-            Some(Drawn::Piece(piece)) => &piece.guest,
+            Some(drawn) => drawn.guest(),
         };
         let whole = guest.end.is_multiple_of(plan.test_unit) || guest.end == plan.virtual_size || self.open_end;
         // What was cut was the last.
@@ -275,10 +280,11 @@ struct Hands<'h, 'c> {
 impl<'h, 'c> Hands<'h, 'c> {
     fn new(run: &'h Conversion<'c>) -> Hands<'h, 'c> {
         let encoder = run.writer.encoder();
+        let salvage = Salvage::of(run.control.salvage);
         Hands {
             run,
-            source: Reader::new(run.sources.disk, lock(&run.feed).feed.decoder(), encoder.is_some()),
-            base: run.sources.base.map(|base| Reader::new(Some(base), None, false)),
+            source: Reader::new(run.sources.disk, lock(&run.feed).feed.decoder(), encoder.is_some(), salvage),
+            base: run.sources.base.map(|base| Reader::new(Some(base), None, false, Salvage::Never)),
             verdicts: Vec::new(),
             sizes: Vec::new(),
             encoder,
@@ -297,10 +303,19 @@ impl<'h, 'c> Hands<'h, 'c> {
                 self.place(ticket, guest.clone(), Some(verdict))?;
                 guest
             }
+            Drawn::Lost(Lost { guest, fault }) => {
+                Salvage::of(self.run.control.salvage).lose(guest.clone(), &fault)?;
+                tally.gaps.fetch_add(1, Ordering::Relaxed);
+                self.source.bytes.clear();
+                // Where there is a base, it is zero there.
+                let verdict = if self.base.is_some() { Verdict::Same } else { Verdict::Zero };
+                self.place(ticket, guest.clone(), Some(verdict))?;
+                guest
+            }
             Drawn::Piece(piece) => {
                 tally.pieces.fetch_add(1, Ordering::Relaxed);
                 let unit = self.run.plan.test_unit;
-                let stored = self.source.read(&piece.guest, &piece.content, unit)?;
+                let stored = self.source.read(&piece, unit)?;
                 tally.stored.fetch_add(stored, Ordering::Relaxed);
                 if let Some(base) = &mut self.base {
                     base.read_runs(&piece.guest, &piece.base, unit)?;

@@ -2,6 +2,7 @@
 
 mod convert;
 mod reader;
+mod salvage;
 mod turnstile;
 mod walk;
 

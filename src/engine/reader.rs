@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use super::salvage::Salvage;
 use crate::fault::Fault;
-use crate::image::{Content, Decode, Disk, Here, Run, Unpack};
+use crate::image::{Content, Decode, Disk, Here, Lost, Piece, Run, Unpack};
 use crate::io::FileId;
 
 /// Reads a disk's runs into memory, for one worker.
@@ -16,6 +17,10 @@ pub struct Reader<'a> {
     /// The unit that was unpacked last.
     unit: Vec<u8>,
     unit_of: Option<(usize, FileId, u64)>,
+    /// The unit that was tried last and could not be had.
+    failed: Option<((usize, FileId, u64), Fault)>,
+    /// What becomes of what cannot be had.
+    salvage: Salvage<'a>,
     /// Are packed bytes kept for an encoder that may pass them on?
     keep: bool,
     /// Guest byte and packed bytes of each packed unit of the piece that may be a test unit.
@@ -24,7 +29,12 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// For the content of `disk`, or of packed units that `decoder` decodes; `keep`: packed bytes are kept.
-    pub fn new(disk: Option<&'a Disk>, decoder: Option<Box<dyn Decode>>, keep: bool) -> Reader<'a> {
+    pub fn new(
+        disk: Option<&'a Disk>,
+        decoder: Option<Box<dyn Decode>>,
+        keep: bool,
+        salvage: Salvage<'a>,
+    ) -> Reader<'a> {
         let layers = disk.map_or(&[][..], |disk| disk.chain.layers());
         Reader {
             disk,
@@ -33,15 +43,21 @@ impl<'a> Reader<'a> {
             unpackers: layers.iter().map(|layer| layer.unpacker()).collect(),
             unit: Vec::new(),
             unit_of: None,
+            failed: None,
+            salvage,
             keep,
             packed: Vec::new(),
         }
     }
 
     /// Brings the bytes of a piece into memory, in test units of `test_unit` bytes; how many of them the source stores.
-    pub fn read(&mut self, guest: &Range<u64>, content: &Content, test_unit: u64) -> Result<u64, Fault> {
+    pub fn read(&mut self, piece: &Piece, test_unit: u64) -> Result<u64, Fault> {
+        let Piece { guest, content, lost, .. } = piece;
         let len = guest.end - guest.start;
         self.packed.clear();
+        for Lost { guest, fault } in lost {
+            self.salvage.lose(guest.clone(), fault)?;
+        }
         match content {
             Content::Runs(runs) => return self.read_runs(guest, runs, test_unit),
             Content::Bytes(bytes) if bytes.len() as u64 == len => {
@@ -53,18 +69,21 @@ impl<'a> Reader<'a> {
             Content::Bytes(_) => return Err(Fault::bug("the bytes of a piece are not as long as it is")),
             Content::Packed { .. } => {}
         }
-        let Content::Packed { units, unit } = content else { return Ok(0) };
+        let Content::Packed { units, unit, end: disk_end } = content else { return Ok(0) };
         let decoder = self.decoder.as_mut().ok_or_else(|| Fault::bug("packed units without a decoder"))?;
         self.bytes.clear();
         self.bytes.resize(len.next_multiple_of(test_unit) as usize, 0);
         self.unit.resize(*unit as usize, 0);
         let mut stored = 0;
         for packed in units {
-            decoder.decode(packed, &mut self.unit)?;
             let end = (packed.guest + unit).min(guest.end);
             let part = packed.guest..end;
             if packed.guest < guest.start || packed.guest >= end {
                 return Err(Fault::bug("a packed unit outside its piece"));
+            }
+            if let Err(fault) = decoder.decode(packed, &mut self.unit) {
+                self.salvage.lose_bytes(packed.guest..end.min(*disk_end), &fault)?;
+                continue;
             }
             self.bytes[within(&part, guest.start)].copy_from_slice(&self.unit[..(end - packed.guest) as usize]);
             stored += end - packed.guest;
@@ -97,11 +116,14 @@ impl<'a> Reader<'a> {
                         .disk
                         .and_then(|disk| disk.file(*file))
                         .ok_or_else(|| Fault::bug("a run names an unknown file"))?;
-                    input.read_exact(*at, &mut self.bytes[place])?;
-                    stored += run.len();
+                    stored += self.salvage.read(input, *at, &run.guest, &mut self.bytes[place])?;
                 }
                 Here::Packed { .. } => {
-                    self.unpack(*depth, run)?;
+                    if let Err(fault) = self.unpack(*depth, run) {
+                        self.salvage.lose_bytes(run.guest.clone(), &fault)?;
+                        self.bytes[place].fill(0);
+                        continue;
+                    }
                     let Here::Packed { skip, unit, .. } = run.here else { continue };
                     // Whether it is all of the test unit, the encoder sees.
                     if self.keep && unit == test_unit && skip == 0 && run.guest.start.is_multiple_of(unit) {
@@ -116,7 +138,10 @@ impl<'a> Reader<'a> {
                     self.bytes[place].copy_from_slice(part);
                     stored += run.len();
                 }
-                Here::Lost(fault) => return Err(fault.clone()),
+                Here::Lost(fault) => {
+                    self.salvage.lose(run.guest.clone(), fault)?;
+                    self.bytes[place].fill(0);
+                }
             }
         }
         match covered == guest.end {
@@ -131,6 +156,10 @@ impl<'a> Reader<'a> {
         if self.unit_of == Some((depth, file, at)) {
             return Ok(());
         }
+        // A unit may serve many runs.
+        if let Some((_, fault)) = self.failed.as_ref().filter(|(failed, _)| *failed == (depth, file, at)) {
+            return Err(fault.clone());
+        }
         let unpacker = self
             .unpackers
             .get_mut(depth)
@@ -138,7 +167,10 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| Fault::bug("a layer without a decoder"))?;
         self.unit_of = None;
         self.unit.resize(unit as usize, 0);
-        unpacker.unpack(file, at, run.guest.start - skip, &mut self.unit)?;
+        if let Err(fault) = unpacker.unpack(file, at, run.guest.start - skip, &mut self.unit) {
+            self.failed = Some(((depth, file, at), fault.clone()));
+            return Err(fault);
+        }
         self.unit_of = Some((depth, file, at));
         Ok(())
     }

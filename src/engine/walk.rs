@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::fault::Fault;
-use crate::image::{Content, Disk, Drawn, Feed, Here, PIECE, Piece, Resolver, Run, Verdict};
+use crate::image::{Content, Disk, Drawn, Feed, Here, Lost, PIECE, Piece, Resolver, Run, Verdict};
 use crate::io::{FileId, InputFile};
 
 /// Zero runs that are joined in one draw at most, so that nobody holds the feed for long.
@@ -40,6 +40,22 @@ impl MapFeed {
         }
     }
 
+    /// What is lost from `self.at` on by one run, as far as the base is known to be zero there: it costs as little as zeroes.
+    fn lost(&mut self) -> Result<Option<Lost>, Fault> {
+        let (_, run) = self.source.run(self.at, self.end)?;
+        let Here::Lost(fault) = run.here else { return Ok(None) };
+        let end = match &mut self.base {
+            Some(base) => base.zeroes(self.at, run.guest.end)?,
+            None => run.guest.end,
+        };
+        Ok(Some(Lost { guest: self.at..end, fault }))
+    }
+
+    /// As far as whole test units go, and the disk's end.
+    fn whole_units(&self, end: u64) -> u64 {
+        if end == self.end { end } else { end - end % self.unit }
+    }
+
     fn piece(&mut self) -> Result<Piece, Fault> {
         let start = self.at;
         let window = (start / PIECE + 1).saturating_mul(PIECE).min(self.end);
@@ -48,11 +64,10 @@ impl MapFeed {
             Some(base) => base.runs(start..window)?,
             None => Vec::new(),
         };
-        // Zeroes up to the window's end are left to the next draw, which may find them longer.
-        let data_end = |runs: &[(usize, Run)]| match runs.last() {
-            Some((_, run)) if matches!(run.here, Here::Zero) => run.guest.start,
-            Some((_, run)) => run.guest.end,
-            None => start,
+        // Zeroes up to the window's end, and what is lost, are left to the next draw, which may find them longer.
+        let data_end = |runs: &[(usize, Run)]| {
+            let data = runs.iter().rev().find(|(_, run)| !matches!(run.here, Here::Zero | Here::Lost(_)));
+            data.map_or(start, |(_, run)| run.guest.end)
         };
         let cut = data_end(&runs).max(data_end(&base)).next_multiple_of(self.unit);
         let end = if cut > start { cut.min(window) } else { window };
@@ -65,7 +80,7 @@ impl MapFeed {
                 None => false,
             });
         }
-        Ok(Piece { guest: start..end, content: Content::Runs(runs), base })
+        Ok(Piece { guest: start..end, content: Content::Runs(runs), base, lost: Vec::new() })
     }
 }
 
@@ -105,7 +120,11 @@ impl Cursor {
             .iter()
             .find(|f| f.id() == file)
             .ok_or_else(|| Fault::bug("the map names a file that the disk does not have"))?;
-        let next = input.next_data(at)?;
+        // Where that cannot be told, reading tells what is there.
+        let next = match input.next_data(at) {
+            Err(fault) if fault.is_of_medium() => Some(at..u64::MAX),
+            found => found?,
+        };
         let found = answer(at, &next);
         self.data.insert(file, (at, next));
         Ok(found)
@@ -171,20 +190,21 @@ impl Feed for MapFeed {
             return Ok(None);
         }
         let zeroes = self.zeroes()?;
-        let whole = if zeroes == self.end { zeroes } else { zeroes - zeroes % self.unit };
-        let drawn = match whole > self.at {
-            true if self.base.is_some() => Drawn::Gap(self.at..whole, Verdict::Same),
-            true => Drawn::Gap(self.at..whole, Verdict::Zero),
-            false => Drawn::Piece(self.piece()?),
+        let whole = self.whole_units(zeroes);
+        let lost = if zeroes > self.at { None } else { self.lost()? };
+        let drawn = match (whole > self.at, lost) {
+            (true, _) if self.base.is_some() => Drawn::Gap(self.at..whole, Verdict::Same),
+            (true, _) => Drawn::Gap(self.at..whole, Verdict::Zero),
+            (false, Some(Lost { guest, fault })) if self.whole_units(guest.end) > self.at => {
+                Drawn::Lost(Lost { guest: self.at..self.whole_units(guest.end), fault })
+            }
+            _ => Drawn::Piece(self.piece()?),
         };
-        self.at = match &drawn {
-            Drawn::Gap(guest, _) => guest.end,
-            Drawn::Piece(piece) => piece.guest.end,
-        };
+        self.at = drawn.guest().end;
         Ok(Some(drawn))
     }
 
-    fn finish(&mut self) -> Result<(), Fault> {
-        Ok(())
+    fn finish(&mut self) -> Result<Option<Fault>, Fault> {
+        Ok(None)
     }
 }

@@ -67,7 +67,7 @@ impl Links {
     pub fn parent<P>(&mut self, options: &OpenOptions, found: Result<Option<P>, Fault>) -> Result<Option<P>, Fault> {
         let typed = self.links.len().checked_sub(1).is_some_and(|depth| options.parents.get(depth).is_some());
         match found {
-            Err(fault) if !typed && options.is_listed(&fault) => {
+            Err(fault) if !typed && options.may_lack_parent(&fault) => {
                 self.lost_parent = Some(fault.clone());
                 self.missing.push(fault);
                 Ok(None)

@@ -292,17 +292,43 @@ pub struct OpenOptions {
     pub parents: Vec<PathBuf>,
     /// `--allow-outside`: follow names in images that lead outside the image's folder.
     pub allow_outside: bool,
-    /// For a look at an image: extents and parents that are not there, or lead outside, are listed in its facts, and what they hold
-    /// is lost.
-    pub list_missing: bool,
+    /// What an image may lack and is opened all the same; what is not there is lost in its map.
+    pub lacks: Lacks,
     /// Opened as the base of a delta: what else lies on top of it is no concern.
     pub is_base: bool,
 }
 
+/// What an image may lack and is opened all the same. What it makes of the disk's map does not depend on it: that is lost.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Lacks {
+    /// Nothing: a part that is not there is an error.
+    #[default]
+    Nothing,
+    /// Data, for a run that goes on over losses: extents that are not there or that nothing can be read of, an end that was cut off. Not
+    /// a parent, whose place the user can name; and not all of the data.
+    Data,
+    /// Files, for a look at an image: extents and parents that are not there, or lead outside, are listed in its facts.
+    Files,
+}
+
 impl OpenOptions {
-    /// Is a file that was not opened listed, and no error?
-    pub fn is_listed(&self, fault: &Fault) -> bool {
-        self.list_missing && matches!(fault.kind(), Kind::NotFound | Kind::Outside)
+    /// May the image's parent be missing for this reason?
+    pub fn may_lack_parent(&self, fault: &Fault) -> bool {
+        self.lacks == Lacks::Files && matches!(fault.kind(), Kind::NotFound | Kind::Outside)
+    }
+
+    /// May one of the image's extents be missing for this reason?
+    pub fn may_lack_extent(&self, fault: &Fault) -> bool {
+        match self.lacks {
+            Lacks::Nothing => false,
+            Lacks::Data => fault.kind() == Kind::NotFound || fault.is_about_bytes(),
+            Lacks::Files => matches!(fault.kind(), Kind::NotFound | Kind::Outside),
+        }
+    }
+
+    /// May the end of the image be cut off?
+    pub fn may_lack_end(&self) -> bool {
+        self.lacks == Lacks::Data
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Run, Verdict};
+use super::{Lost, Run, Verdict};
 use crate::fault::Fault;
+use crate::io::in_memory;
 
 /// A piece lies within one window of this many bytes.
 pub const PIECE: u64 = 1 << 20;
@@ -13,8 +14,19 @@ pub const PIECE: u64 = 1 << 20;
 pub enum Drawn {
     /// Whole test units (the disk's end may cut the last) of one verdict, that cost nothing.
     Gap(Range<u64>, Verdict),
+    /// Whole test units that cannot be had, as one run of the map says. What becomes of them the engine decides.
+    Lost(Lost),
     /// Something to read.
     Piece(Piece),
+}
+
+impl Drawn {
+    /// The guest bytes.
+    pub fn guest(&self) -> &Range<u64> {
+        match self {
+            Drawn::Gap(guest, _) | Drawn::Lost(Lost { guest, .. }) | Drawn::Piece(Piece { guest, .. }) => guest,
+        }
+    }
 }
 
 /// Whole test units of the guest (the disk's end may cut the last) within one window of [`PIECE`] bytes.
@@ -26,6 +38,8 @@ pub struct Piece {
     pub content: Content,
     /// What the base is made of there; empty where the output has none.
     pub base: Vec<(usize, Run)>,
+    /// What of the content did not come, and is zero there. Runs tell that themselves.
+    pub lost: Vec<Lost>,
 }
 
 /// What a piece is made of.
@@ -41,6 +55,8 @@ pub enum Content {
         units: Vec<PackedUnit>,
         /// Bytes of the guest in each.
         unit: u64,
+        /// Guest byte at which the disk ends that the stream holds; units may reach behind it.
+        end: u64,
     },
 }
 
@@ -61,12 +77,25 @@ pub trait Decode: Send {
     fn decode(&mut self, unit: &PackedUnit, out: &mut [u8]) -> Result<(), Fault>;
 }
 
+/// What follows at `at`, a whole number of test units, where a stream broke off: up to `disk_end` the disk is lost, behind it zeroes fill
+/// up to `end`, to which it was grown.
+pub fn lost_tail(at: u64, disk_end: u64, end: u64, unit: u64, fault: Fault) -> Drawn {
+    let whole = if disk_end >= end { end } else { disk_end - disk_end % unit };
+    if whole > at {
+        return Drawn::Lost(Lost { guest: at..whole, fault });
+    }
+    let guest = at..at.saturating_add(unit).min(end);
+    let lost = vec![Lost { guest: at..disk_end.min(end), fault }];
+    let bytes = vec![0; in_memory(guest.end - guest.start)];
+    Drawn::Piece(Piece { guest, content: Content::Bytes(bytes), base: Vec::new(), lost })
+}
+
 /// Where pieces come from; in guest order, from byte 0 to the disk's end, without a hole between them.
 pub trait Feed: Send {
     /// The next piece or gap; `None` at the end. A fault belongs to the place where the next one would begin.
     fn next(&mut self) -> Result<Option<Drawn>, Fault>;
-    /// What can be known at the end alone.
-    fn finish(&mut self) -> Result<(), Fault>;
+    /// What can be known at the end alone. `Some`: all of the disk was handed out, and what came behind it is damaged.
+    fn finish(&mut self) -> Result<Option<Fault>, Fault>;
     /// A decoder for one worker, where pieces are packed units.
     fn decoder(&self) -> Option<Box<dyn Decode>> {
         None

@@ -13,6 +13,7 @@ mod geometry;
 mod identity;
 mod layer;
 mod ledger;
+mod losses;
 mod run;
 mod writer;
 
@@ -21,11 +22,12 @@ pub use chain::{Chain, Resolver};
 pub use claims::{Claim, Claims};
 pub use contract::Contract;
 pub use disk::{Creator, Disk, Extent, Facts};
-pub use feed::{Content, Decode, Drawn, Feed, PIECE, PackedUnit, Piece};
+pub use feed::{Content, Decode, Drawn, Feed, PIECE, PackedUnit, Piece, lost_tail};
 pub use geometry::Geometry;
 pub use identity::{IdentifierSource, Identifiers};
 pub use layer::{Layer, Unpack};
 pub use ledger::Ledger;
+pub use losses::{Losses, Lost};
 pub use run::{Here, Run};
 pub use writer::{Encoder, Order, Phase, Placer, Plan, PlannedFile, Put, Seen, Verdict, Write, Writer, Writes};
 

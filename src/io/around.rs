@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_file_that_became_shorter_is_no_bad_sector() {
         let mut gate = Gate::new();
-        gate.lay_over_unreadable("x", content(), &[1000..1001]);
+        gate.lay_over_unreadable("x", content(), &[1000..1001, 3000..3001]);
         let file = gate.typed(Path::new("x")).unwrap();
         let fault = file.read_around(0, &mut vec![0; LEN as usize + 1]).unwrap_err();
         assert_eq!(fault.kind(), Kind::Changed);

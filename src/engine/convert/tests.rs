@@ -195,7 +195,7 @@ fn outputs() -> Setup {
 }
 
 fn go(disk: &Disk, writer: &dyn Writer, jobs: usize, outputs: &Outputs) -> Result<Tally, Fault> {
-    let control = Control { jobs, stop: &AtomicBool::new(false), progress: &|_| () };
+    let control = Control { jobs, stop: &AtomicBool::new(false), progress: &|_| (), salvage: None };
     convert(Sources::whole(disk), &mut MapFeed::new(disk, UNIT), writer, outputs, control)
 }
 
@@ -259,7 +259,7 @@ fn r17_an_interrupt_ends_the_run_at_any_moment() {
                     stop.store(true, Ordering::SeqCst);
                 }
             };
-            let control = Control { jobs, stop: &stop, progress: &progress };
+            let control = Control { jobs, stop: &stop, progress: &progress, salvage: None };
             let mut feed = MapFeed::new(&disk, UNIT);
             let fault = convert(Sources::whole(&disk), &mut feed, &Log::new(Order::Ordered), &setup.outputs, control)
                 .unwrap_err();
@@ -315,8 +315,8 @@ impl Feed for Broken<'_> {
         Ok(if self.draws == 3 { drawn.and_then(self.how) } else { drawn })
     }
 
-    fn finish(&mut self) -> Result<(), Fault> {
-        Ok(())
+    fn finish(&mut self) -> Result<Option<Fault>, Fault> {
+        Ok(None)
     }
 }
 
@@ -327,6 +327,7 @@ fn a_feed_that_leaves_something_out_is_found() {
         &|_| None,
         &|drawn| match drawn {
             Drawn::Gap(guest, verdict) => Some(Drawn::Gap(shorter(guest), verdict)),
+            Drawn::Lost(lost) => Some(Drawn::Lost(lost)),
             Drawn::Piece(piece) => Some(Drawn::Piece(Piece { guest: shorter(piece.guest), ..piece })),
         },
         &|drawn| match drawn {
@@ -346,7 +347,7 @@ fn a_feed_that_leaves_something_out_is_found() {
     ];
     for how in breaks {
         let (disk, setup) = (disk(&[]), outputs());
-        let control = Control { jobs: 2, stop: &AtomicBool::new(false), progress: &|_| () };
+        let control = Control { jobs: 2, stop: &AtomicBool::new(false), progress: &|_| (), salvage: None };
         let mut feed = Broken { feed: MapFeed::new(&disk, UNIT), draws: 0, how };
         let fault =
             convert(Sources::whole(&disk), &mut feed, &Log::new(Order::Ordered), &setup.outputs, control).unwrap_err();

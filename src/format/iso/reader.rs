@@ -53,12 +53,12 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
             None
         }
     };
-    hold_against_length(opening, &file, [volume.size, udf_end, gpt_end])?;
+    let cut = hold_against_length(opening, &file, [volume.size, udf_end, gpt_end])?;
+    let end = cut.as_ref().map_or(file.len(), |(end, _)| *end);
 
-    let size = file.len().checked_next_multiple_of(SECTOR).filter(|size| i64::try_from(*size).is_ok());
-    let size = size.ok_or_else(|| {
-        Fault::new(Kind::OverLimit, file.name(), "the file is larger than a disk can be").found(file.len())
-    })?;
+    let size = end.checked_next_multiple_of(SECTOR).filter(|size| i64::try_from(*size).is_ok());
+    let size = size
+        .ok_or_else(|| Fault::new(Kind::OverLimit, file.name(), "the file is larger than a disk can be").found(end))?;
     let hybrid = gpt::is_hybrid(&head);
     let facts = Facts {
         recorded: recorded(&volume, hybrid),
@@ -67,21 +67,31 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
         ),
         ..Facts::new(super::FORMAT.name, super::FORMAT.title, size)
     };
-    let layer = Linear::new(Arc::clone(&file), file.len(), size, Rest::Zero);
+    let rest = cut.map_or(Rest::Zero, |(_, lost)| Rest::Lost(lost));
+    let layer = Linear::new(Arc::clone(&file), file.len(), size, rest);
     Disk::single(Arc::new(layer), facts, vec![file], Arc::clone(&opening.ledger))
 }
 
-/// A file that ends before its volume was cut off; one that lacks less than burning programs append is read with a warning.
-fn hold_against_length(opening: &Opening<'_>, file: &InputFile, ends: [Option<u64>; 3]) -> Result<(), Fault> {
-    let Some(expected) = ends.into_iter().flatten().max().filter(|end| *end > file.len()) else { return Ok(()) };
+/// A file that ends before its volume was cut off; one that lacks less than burning programs append is read with a warning. Where the end
+/// may be missing: the byte at which it should be, and why all up to there is lost.
+fn hold_against_length(
+    opening: &Opening<'_>,
+    file: &InputFile,
+    ends: [Option<u64>; 3],
+) -> Result<Option<(u64, Fault)>, Fault> {
+    let Some(expected) = ends.into_iter().flatten().max().filter(|end| *end > file.len()) else { return Ok(None) };
     let short = |what: &'static str| {
         Fault::damaged(file.name(), file.len(), what).found(format!("{} bytes", file.len())).expected(expected)
     };
     if expected - file.len() <= PADDING {
         opening.ledger.warn(short("the ISO image ends within its padding"));
-        return Ok(());
+        return Ok(None);
     }
-    Err(short("the ISO image is truncated").advice(NOT_WHOLE))
+    let lost = short("the ISO image is truncated").advice(NOT_WHOLE);
+    match opening.options.may_lack_end() {
+        true => Ok(Some((expected, lost))),
+        false => Err(lost),
+    }
 }
 
 fn recorded(volume: &Volume, hybrid: bool) -> Vec<(&'static str, String)> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::unsized_stream::UnsizedFeed;
 use crate::fault::{Fault, Kind};
 use crate::format::{StreamSource, vhd};
-use crate::image::{Content, Drawn, Facts, Feed, Ledger, PIECE, Piece, SECTOR};
+use crate::image::{Content, Drawn, Facts, Feed, Ledger, Lost, PIECE, Piece, SECTOR, lost_tail};
 use crate::io::{InputPipe, in_memory};
 
 /// Opens what follows in the pipe as a disk of `size` bytes, or of as many as come; behind them the footer of a fixed VHD may come, which is no part of it.
@@ -25,7 +25,9 @@ pub fn open(pipe: InputPipe, size: Option<u64>) -> Result<StreamSource, Fault> {
         ledger.warn(warning.against(format!("{} zeroes are added", whole - size)));
     }
     let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, whole);
-    let feed = move |end: u64, unit: u64| -> Box<dyn Feed> { Box::new(RawFeed { pipe, at: 0, size, end, unit }) };
+    let feed = move |end: u64, unit: u64| -> Box<dyn Feed> {
+        Box::new(RawFeed { pipe, at: 0, size, end, unit, broken: None })
+    };
     Ok(StreamSource { facts, ledger, open_end: false, head, feed: Box::new(feed) })
 }
 
@@ -39,12 +41,19 @@ struct RawFeed {
     end: u64,
     /// Test unit of the output.
     unit: u64,
+    /// Why what is left does not come.
+    broken: Option<Fault>,
 }
 
 impl Feed for RawFeed {
     fn next(&mut self) -> Result<Option<Drawn>, Fault> {
         if self.at >= self.end {
             return Ok(None);
+        }
+        if let Some(fault) = self.broken.clone().filter(|_| self.at < self.size) {
+            let lost = lost_tail(self.at, self.size, self.end, self.unit, fault);
+            self.at = lost.guest().end;
+            return Ok(Some(lost));
         }
         let stored = self.size.saturating_sub(self.at).min(PIECE);
         if stored == 0 {
@@ -53,22 +62,31 @@ impl Feed for RawFeed {
             return Ok(Some(Drawn::Gap(gap, crate::image::Verdict::Zero)));
         }
         let mut bytes = vec![0; in_memory(stored)];
-        self.pipe.read_exact(&mut bytes)?;
+        let got = self.pipe.read_up_to(&mut bytes)? as u64;
+        let mut lost = Vec::new();
+        if got < stored {
+            let fault = self.pipe.ended();
+            lost.push(Lost { guest: self.at + got..self.at + stored, fault: fault.clone() });
+            self.broken = Some(fault);
+        }
         // What the disk is grown by fills up the last unit.
         let guest = self.at..(self.at + stored).next_multiple_of(self.unit).min(self.end);
         bytes.resize(in_memory(guest.end - guest.start), 0);
         self.at = guest.end;
-        Ok(Some(Drawn::Piece(Piece { guest, content: Content::Bytes(bytes), base: Vec::new() })))
+        Ok(Some(Drawn::Piece(Piece { guest, content: Content::Bytes(bytes), base: Vec::new(), lost })))
     }
 
-    fn finish(&mut self) -> Result<(), Fault> {
+    fn finish(&mut self) -> Result<Option<Fault>, Fault> {
+        if self.broken.is_some() {
+            return Ok(None);
+        }
         let at = self.pipe.at();
         let mut rest = vec![0; in_memory(SECTOR) + 1];
         let got = self.pipe.read_up_to(&mut rest)?;
         let footer = rest.first_chunk().is_some_and(|footer| vhd::is_fixed_footer(footer, self.size));
         match got {
-            0 => Ok(()),
-            512 if footer => Ok(()),
+            0 => Ok(None),
+            512 if footer => Ok(None),
             _ => Err(Fault::new(Kind::Damaged, self.pipe.name(), "more came through the pipe than --input-size says")
                 .at(at)
                 .expected(format!("{} bytes", self.size))),

@@ -100,10 +100,10 @@ impl Feed for UnsizedFeed {
             .expected(format!("{} bytes at most", self.most)));
         }
         self.at = guest.end;
-        Ok(Some(Drawn::Piece(Piece { guest, content: Content::Bytes(bytes), base: Vec::new() })))
+        Ok(Some(Drawn::Piece(Piece { guest, content: Content::Bytes(bytes), base: Vec::new(), lost: Vec::new() })))
     }
 
-    fn finish(&mut self) -> Result<(), Fault> {
-        Ok(())
+    fn finish(&mut self) -> Result<Option<Fault>, Fault> {
+        Ok(None)
     }
 }

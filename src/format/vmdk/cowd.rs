@@ -18,6 +18,7 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use super::header::{SparseHeader, Stored};
 use crate::fault::{Fault, Kind};
+use crate::format::Opening;
 use crate::image::SECTOR;
 use crate::io::InputFile;
 
@@ -41,7 +42,7 @@ mod at {
 }
 
 /// Reads and verifies the header, as that of an extent with one directory.
-pub fn read(file: &InputFile) -> Result<SparseHeader, Fault> {
+pub fn read(file: &InputFile, opening: &Opening<'_>) -> Result<SparseHeader, Fault> {
     let mut raw = [0; LEN];
     let got = file.read_up_to(0, &mut raw)?;
     if got < LEN {
@@ -63,8 +64,13 @@ pub fn read(file: &InputFile) -> Result<SparseHeader, Fault> {
     }
     let len_sectors = file.len().div_ceil(SECTOR);
     if u64::from(field(at::FREE_SECTOR)) > len_sectors {
-        return Err(damaged(at::FREE_SECTOR, "COWD free sector lies behind the file's end")
-            .against(format!("the file has {len_sectors}")));
+        let cut = damaged(at::FREE_SECTOR, "COWD free sector lies behind the file's end")
+            .against(format!("the file has {len_sectors}"));
+        // What the tables have behind the end is lost, entry by entry.
+        match opening.options.may_lack_end() {
+            true => opening.ledger.warn(cut),
+            false => return Err(cut),
+        }
     }
     let gd_offset = u64::from(field(at::GD_OFFSET));
     if gd_offset * SECTOR < LEN as u64 {

@@ -17,8 +17,8 @@ use super::recorded;
 use super::sesparse::{self, SeTables};
 use super::stream::{self, FirstGrain, Packing, StreamExtent};
 use crate::fault::{Fault, Kind};
-use crate::format::Opening;
 use crate::format::parents::base_name;
+use crate::format::{Lacks, Opening};
 use crate::image::{Facts, SECTOR};
 use crate::io::InputFile;
 
@@ -115,6 +115,7 @@ impl Image {
 
     fn named_extents(&mut self, opening: &mut Opening<'_>) -> Result<(), Fault> {
         let lines = self.descriptor.extents.clone();
+        let (mut something, mut lost) = (false, None);
         for line in &lines {
             let len = self.extent_len(line)?;
             if len == 0 {
@@ -123,13 +124,17 @@ impl Image {
             match self.named_extent(opening, line, len) {
                 // The others that are not there are named too.
                 Err(fault) if is_missing(opening, &fault) => {
+                    lost = lost.or(Some(fault.clone()));
                     self.extents.push(len, Body::Lost(fault));
                 }
-                done => done?,
+                done => {
+                    done?;
+                    something |= line.access != Access::None && line.kind != ExtentType::Zero;
+                }
             }
         }
         match self.missing.split_first() {
-            Some((first, others)) if !opening.options.list_missing => {
+            Some((first, others)) if opening.options.lacks == Lacks::Nothing => {
                 let names: Vec<_> = others.iter().take(MOST_NAMED).map(|fault| fault.found_text()).collect();
                 Err(match others.len() {
                     0 => first.clone(),
@@ -137,7 +142,11 @@ impl Image {
                     n => first.clone().against(format!("nor are {} and {} more", names.join(", "), n - names.len())),
                 })
             }
-            _ => self.whole(),
+            // A disk of nothing but losses is none.
+            _ => match lost.filter(|_| opening.options.lacks == Lacks::Data && !something) {
+                Some(fault) => Err(fault),
+                None => self.whole(),
+            },
         }
     }
 
@@ -185,7 +194,7 @@ impl Image {
             _ => file.read_up_to(0, &mut raw)?,
         };
         if line.kind == ExtentType::VmfsSparse && raw.starts_with(&cowd::MAGIC) {
-            let header = cowd::read(&file)?;
+            let header = cowd::read(&file, opening)?;
             return self.push_tables(opening, file, header, len, TableKind::PlainSomeTables);
         }
         if line.kind == ExtentType::SeSparse {
@@ -357,7 +366,7 @@ impl Image {
 
 /// Is a file that was not opened missing, so that the others are looked for all the same?
 fn is_missing(opening: &Opening<'_>, fault: &Fault) -> bool {
-    fault.kind() == Kind::NotFound || opening.options.is_listed(fault)
+    fault.kind() == Kind::NotFound || opening.options.may_lack_extent(fault)
 }
 
 /// The refusal of a file that is called as pieces are (`-s001`, `-000001-s001`), where no descriptor names it.

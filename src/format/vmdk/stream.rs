@@ -108,7 +108,7 @@ fn footer(file: &InputFile) -> Result<(u64, SparseHeader), Fault> {
             "if they are padding, cut them off a copy of the file; if not, the end of a download was lost: fetch it again",
         )),
         None => Err(lost.advice(
-            "a download or an export that was cut off has lost its end: fetch it again, and compare the sizes",
+            "a download or an export that was cut off has lost its end: fetch it again, and compare the sizes; what came of it is read as a stream: vdconv --salvage - OUTPUT < FILE",
         )),
     }
 }

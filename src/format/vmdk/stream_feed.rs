@@ -18,7 +18,7 @@ use super::stream::{MAX_GRAIN_SECTORS, inflate_grain};
 use super::stream_markers::{InFront, Markers, SAVE_FIRST, digest};
 use crate::fault::{Fault, Kind};
 use crate::format::StreamSource;
-use crate::image::{Content, Decode, Drawn, Feed, Ledger, PIECE, PackedUnit, Piece, SECTOR, Verdict};
+use crate::image::{Content, Decode, Drawn, Feed, Ledger, Lost, PIECE, PackedUnit, Piece, SECTOR, Verdict, lost_tail};
 use crate::io::{InputPipe, in_memory};
 
 /// The longest descriptor that is read, in bytes.
@@ -69,13 +69,7 @@ pub fn open(mut pipe: InputPipe) -> Result<StreamSource, Fault> {
     let head = pipe.head().to_vec();
     let warnings = Arc::clone(&ledger);
     let feed = move |end: u64, unit: u64| -> Box<dyn Feed> {
-        Box::new(StreamFeed {
-            markers: Markers::new(pipe, header, line.sectors, in_front, warnings),
-            pending: None,
-            at: 0,
-            end,
-            unit,
-        })
+        Box::new(StreamFeed::new(Markers::new(pipe, header, line.sectors, in_front, warnings), end, unit))
     };
     Ok(StreamSource { facts, ledger, open_end: false, head, feed: Box::new(feed) })
 }
@@ -149,6 +143,10 @@ struct StreamFeed {
     markers: Markers,
     /// The grain that came last and was not handed out yet.
     pending: Option<PackedUnit>,
+    /// Guest byte behind the last grain that came.
+    came: u64,
+    /// Why no more grains come.
+    end_of_stream: Option<EndOfStream>,
     /// Guest byte up to which all was handed out.
     at: u64,
     /// Bytes of the disk that is written.
@@ -157,15 +155,73 @@ struct StreamFeed {
     unit: u64,
 }
 
+/// How a stream ended.
+enum EndOfStream {
+    /// As it must.
+    Whole,
+    /// All grains came that its tables name, and what stands behind them is damaged.
+    DamagedBehind(Fault),
+    /// Nothing is known of what lies behind the last grain that came.
+    BrokeOff(Fault),
+}
+
+impl StreamFeed {
+    fn new(markers: Markers, end: u64, unit: u64) -> StreamFeed {
+        StreamFeed { markers, pending: None, came: 0, end_of_stream: None, at: 0, end, unit }
+    }
+
+    /// Bytes of the disk that comes.
+    fn disk_end(&self) -> u64 {
+        self.markers.sectors * SECTOR
+    }
+
+    /// Takes the next grain in hand, where there is one.
+    fn fetch(&mut self) -> Result<(), Fault> {
+        if self.end_of_stream.is_some() {
+            return Ok(());
+        }
+        let came = self.markers.next_grain().and_then(|grain| match grain {
+            Some(grain) => Ok(Some(grain)),
+            None => self.markers.all_came().map(|()| None),
+        });
+        match came {
+            Ok(Some(grain)) => {
+                self.came = (grain.guest + self.markers.grain()).min(self.disk_end());
+                self.pending = Some(grain);
+            }
+            Ok(None) => self.end_of_stream = Some(EndOfStream::Whole),
+            // Grains that were handed out and are not those that the tables name are no loss of what comes.
+            Err(fault) if self.markers.contradicted || !fault.is_about_bytes() => return Err(fault),
+            Err(fault) if self.markers.has_all_grains() => {
+                self.end_of_stream = Some(EndOfStream::DamagedBehind(fault));
+            }
+            Err(fault) => self.end_of_stream = Some(EndOfStream::BrokeOff(fault)),
+        }
+        Ok(())
+    }
+
+    /// Why the disk is lost behind the last grain that came.
+    fn broke_off(&self) -> Option<Fault> {
+        match &self.end_of_stream {
+            Some(EndOfStream::BrokeOff(fault)) => Some(fault.clone()),
+            _ => None,
+        }
+    }
+}
+
 impl Feed for StreamFeed {
     fn next(&mut self) -> Result<Option<Drawn>, Fault> {
         if self.pending.is_none() {
-            self.pending = self.markers.next_grain()?;
+            self.fetch()?;
         }
         let Some(first) = &self.pending else {
-            let gap = self.at..self.end;
-            self.at = self.end;
-            return Ok((!gap.is_empty()).then_some(Drawn::Gap(gap, Verdict::Zero)));
+            let disk_end = self.disk_end();
+            let drawn = match self.broke_off().filter(|_| self.at < disk_end) {
+                Some(fault) => lost_tail(self.at, disk_end, self.end, self.unit, fault),
+                None => Drawn::Gap(self.at..self.end, Verdict::Zero),
+            };
+            self.at = drawn.guest().end;
+            return Ok((!drawn.guest().is_empty()).then_some(drawn));
         };
         let start = first.guest - first.guest % self.unit;
         if start > self.at {
@@ -179,15 +235,24 @@ impl Feed for StreamFeed {
         while let Some(grain) = self.pending.take_if(|grain| grain.guest < window) {
             end = grain.guest + unit;
             units.push(grain);
-            self.pending = self.markers.next_grain()?;
+            self.fetch()?;
         }
         let guest = start..end.next_multiple_of(self.unit).min(window).min(self.end);
         self.at = guest.end;
-        Ok(Some(Drawn::Piece(Piece { guest, content: Content::Packed { units, unit }, base: Vec::new() })))
+        let lost_to = guest.end.min(self.disk_end());
+        let lost = self.broke_off().filter(|_| self.came < lost_to);
+        let lost = lost.map(|fault| Lost { guest: self.came..lost_to, fault }).into_iter().collect();
+        let content = Content::Packed { units, unit, end: self.disk_end() };
+        Ok(Some(Drawn::Piece(Piece { guest, content, base: Vec::new(), lost })))
     }
 
-    fn finish(&mut self) -> Result<(), Fault> {
-        self.markers.finish()
+    fn finish(&mut self) -> Result<Option<Fault>, Fault> {
+        match self.end_of_stream.take() {
+            // What was lost was handed out as such; where that was nothing, all of the disk came.
+            Some(EndOfStream::BrokeOff(fault)) => Ok((self.came >= self.disk_end()).then_some(fault)),
+            Some(EndOfStream::DamagedBehind(fault)) => Ok(Some(fault)),
+            Some(EndOfStream::Whole) | None => self.markers.finish(),
+        }
     }
 
     fn decoder(&self) -> Option<Box<dyn Decode>> {

@@ -64,6 +64,8 @@ pub struct Markers {
     /// Something came behind the front.
     started: bool,
     end: End,
+    /// What was met is not what the tables name, or its place: what was handed out may be wrong.
+    pub contradicted: bool,
 }
 
 impl Markers {
@@ -83,6 +85,7 @@ impl Markers {
             footer: false,
             started: false,
             end: End::Open,
+            contradicted: false,
         }
     }
 
@@ -189,6 +192,8 @@ impl Markers {
             Some(digests) => digests.remove(&number) == Some(digest(&entries)),
             None => self.behind.contains_key(&number),
         };
+        // Of a stream that was cut the last table lacks what was cut off.
+        self.contradicted |= !fits && self.end != End::Cut;
         match (fits, &self.in_front) {
             (true, _) => Ok(()),
             (false, Some(_)) => Err(wrong.found(format!("table {number}"))),
@@ -212,7 +217,10 @@ impl Markers {
                     _ if entries.iter().all(|entry| *entry == 0) => drop(self.empty.insert(place)),
                     // A second copy, or tables in front that come again, say nothing new.
                     Some((_, implied)) if *implied == entries => {}
-                    _ => return Err(self.damaged(at, "a grain table of the stream is not that of its grains")),
+                    _ => {
+                        self.contradicted = true;
+                        return Err(self.damaged(at, "a grain table of the stream is not that of its grains"));
+                    }
                 }
                 Ok(())
             }
@@ -233,6 +241,7 @@ impl Markers {
                     None => sector == 0 || self.empty.contains(&sector),
                 };
                 if self.in_front.is_none() && !(0u64..).zip(entries.iter().copied()).all(fits) {
+                    self.contradicted = true;
                     return Err(self.damaged(at, "the grain directory of the stream is not that of its tables"));
                 }
                 self.directory = Some(content);
@@ -264,23 +273,37 @@ impl Markers {
         Ok(bytes.chunks_exact(4).take(in_memory(count)).map(LittleEndian::read_u32).collect())
     }
 
-    /// Is the stream whole: every table that names a grain had its grains, and the end is what it must be?
-    pub fn finish(&mut self) -> Result<(), Fault> {
+    /// At the end of the stream: had every table that names a grain its grains?
+    pub fn all_came(&mut self) -> Result<(), Fault> {
         let at = self.pipe.at();
         self.leave_table(at)?;
         match &self.in_front {
-            Some(left) => {
-                if let Some(table) = left.keys().min() {
+            Some(left) => match left.keys().min() {
+                Some(table) => {
                     let what = "the stream ends before all grains came that its tables name";
-                    return Err(self.damaged(at, what).found(format!("table {table}")));
+                    Err(self.damaged(at, what).found(format!("table {table}")))
                 }
-            }
-            None if self.directory.is_none() || !self.footer => return Err(self.pipe.ended()),
-            None if self.end == End::Cut => {
-                let what = "the streamOptimized VMDK has no end-of-stream sector: did the sender fail?";
-                return Err(self.damaged(at, what).advice(SAVE_FIRST));
-            }
-            None => {}
+                None => Ok(()),
+            },
+            None if self.directory.is_none() || !self.footer => Err(self.pipe.ended()),
+            None => Ok(()),
+        }
+    }
+
+    /// Is it certain that no grain is missing, whatever else is?
+    pub fn has_all_grains(&self) -> bool {
+        match &self.in_front {
+            Some(left) => left.is_empty() && self.table.is_none(),
+            None => self.directory.is_some(),
+        }
+    }
+
+    /// Is the end what it must be? `Some`: all grains came, and it is not.
+    pub fn finish(&mut self) -> Result<Option<Fault>, Fault> {
+        let at = self.pipe.at();
+        if self.in_front.is_none() && self.end == End::Cut {
+            let what = "the streamOptimized VMDK has no end-of-stream sector: did the sender fail?";
+            return Ok(Some(self.damaged(at, what).advice(SAVE_FIRST)));
         }
         // Behind the end nothing may come but padding.
         let (mut behind, mut bytes) = (0, vec![0; 64 << 10]);
@@ -288,7 +311,8 @@ impl Markers {
             let got = self.pipe.read_up_to(&mut bytes)?;
             let read = bytes.get(..got).unwrap_or_default();
             if read.iter().any(|byte| *byte != 0) || behind > MAX_PADDING {
-                return Err(self.damaged(at + behind, "something follows the end of the streamOptimized VMDK"));
+                let what = "something follows the end of the streamOptimized VMDK";
+                return Ok(Some(self.damaged(at + behind, what)));
             }
             behind += got as u64;
             if got == 0 {
@@ -299,6 +323,6 @@ impl Markers {
             let warning = self.damaged(at, "the streamOptimized VMDK does not end behind its footer");
             self.ledger.warn(warning.found(format!("{behind} zeroes more")));
         }
-        Ok(())
+        Ok(None)
     }
 }
