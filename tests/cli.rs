@@ -26,7 +26,7 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd"], "OUTPUT"),
         (vec!["info"], "IMAGE"),
         (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
-        (vec!["in.vhd", "o.vmdk", "--dry-run"], "--dry-run"),
+        (vec!["in.vhd", "o.vmdk", "--digest", "sha256"], "--digest"),
         (vec!["in.vhd", "o.vmdk", "-O", "qcow2"], "known here: vhd, vmdk, raw"),
         (vec!["in.vhd", "o.vhd", "--adapter", "ide"], "--adapter"),
         (vec!["in.vhd", "o.vhd", "--cid", "1"], "--cid"),
@@ -324,6 +324,9 @@ fn json_of_a_conversion_and_of_failures_has_its_shape() {
     let report = has_shape(&ran.out, "convert.txt");
     assert_eq!(report["input"]["stored"], 4096);
     assert_eq!(report["output"]["files"], serde_json::json!(["o-flat.vmdk", "o.vmdk"]));
+    let ran = run(folder.path(), ["--json", "in.vhd", "p.vmdk", "--dry-run"]).succeeds();
+    let report = has_shape(&ran.out, "dry-run.txt");
+    assert_eq!(report["files"][0], serde_json::json!({"file": "p.vmdk", "size_at_most": 131_072}));
     let ran = run(folder.path(), ["--json", "in.vhd", "o.vmdk"]).fails(1, &["exists"]);
     let report = has_shape(&ran.out, "error.txt");
     assert_eq!((&report["error"]["kind"], &report["error"]["file"]), (&"exists".into(), &"o.vmdk".into()));

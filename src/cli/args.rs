@@ -143,6 +143,9 @@ pub struct ConvertArgs {
     /// Go on over what is damaged or cannot be read: zeroes in its place, each lost range listed, exit status 3
     #[arg(long)]
     pub salvage: bool,
+    /// Open, plan and check, print what would be written and how large at most; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub source: SourceArgs,
     /// Worker threads; the bytes written do not depend on it [default: the cores, at most 8]

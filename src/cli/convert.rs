@@ -15,6 +15,7 @@ use vdconv::io::{OutputOptions, Outputs, sys};
 use super::args::ConvertArgs;
 use super::base::Under;
 use super::destination::{Destination, Opening};
+use super::dry_run::{self, DryRun};
 use super::interrupt::Interrupt;
 use super::output_kind::OutputKind;
 use super::report::{self, Problem, Product};
@@ -60,7 +61,11 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     destination.refuse_what_cannot_be(writer.plan(), &files)?;
     // From here on there is something to clean up.
     interrupt.watch()?;
-    let (lease, found) = destination.lease(&files)?.unzip();
+    let (lease, found) = match args.dry_run {
+        true => destination.may_be_written().map(|()| None)?,
+        false => destination.lease(&files)?,
+    }
+    .unzip();
     Outputs::refuse_existing(&wanted, args.force)?;
     let surplus = destination.surplus(&wanted, &files)?;
 
@@ -93,13 +98,24 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         show::note(&decisions(source.facts(), kind, writer.as_ref(), jobs));
     }
 
+    let losses = Losses::default();
+    if args.dry_run {
+        let measured = dry_run::measure(args, source, base, writer.as_ref(), &losses, interrupt)?;
+        let late: Vec<_> = ledgers.iter().flat_map(|ledger| [ledger.drain(), ledger.surplus()].concat()).collect();
+        warn(&late);
+        warnings.extend(late);
+        losses.iter().for_each(|lost| show::lost(&lost));
+        let free = destination.files_folder().and_then(|folder| sys::free_space(folder).ok());
+        let names = destination.names(&wanted);
+        DryRun { args, kind, names, free, surplus, warnings, losses: &losses }.tell(measured.as_ref())?;
+        return Ok(exit_status(&losses));
+    }
     let how = OutputOptions { force: args.force, sync: !args.no_sync, holes: writer.plan().holes };
     let (plan, inputs) = (writer.plan(), files.as_slice());
     let outputs = destination.create(Opening { plan, wanted: &wanted, lease, surplus, inputs, how, interrupt })?;
     let mut facts = source.facts().clone();
     let (disk, mut feed) = source.into_feed(base, writer.plan().test_unit);
     let sources = Sources { disk: disk.as_deref(), base };
-    let losses = Losses::default();
     let tally = move_data(args, sources, feed.as_mut(), writer.as_ref(), &outputs, interrupt, &losses)
         .map_err(|fault| outputs.after(fault))?;
     let moved = started.elapsed();
@@ -143,7 +159,11 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     if !args.quiet {
         show::note(&done.closing_line());
     }
-    Ok(if losses.count() > 0 { ExitCode::from(LOSSES) } else { ExitCode::SUCCESS })
+    Ok(exit_status(&losses))
+}
+
+fn exit_status(losses: &Losses) -> ExitCode {
+    if losses.count() > 0 { ExitCode::from(LOSSES) } else { ExitCode::SUCCESS }
 }
 
 /// SOURCE_DATE_EPOCH in seconds since 1970, where it is set.

@@ -160,6 +160,13 @@ impl Destination {
         }
     }
 
+    /// Refuses a folder that takes no file; for a dry run, which does not try.
+    pub fn may_be_written(&self) -> Result<(), Fault> {
+        let Destination::Files(target) = self else { return Ok(()) };
+        sys::may_write(target.folder())
+            .map_err(|error| Fault::io(target.file(None), "cannot make a file in the output's folder", error))
+    }
+
     /// The right to write files; an error where another run is writing them.
     pub fn lease(&self, inputs: &[Arc<InputFile>]) -> Result<Option<(Lease, Found)>, Fault> {
         match self {

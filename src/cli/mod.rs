@@ -4,6 +4,7 @@ mod args;
 mod base;
 mod convert;
 mod destination;
+mod dry_run;
 mod info;
 mod interrupt;
 mod output_kind;

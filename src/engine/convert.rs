@@ -29,7 +29,7 @@ pub struct Control<'a> {
 }
 
 impl Control<'_> {
-    fn go_on(&self) -> Result<(), Fault> {
+    pub(super) fn go_on(&self) -> Result<(), Fault> {
         match self.stop.load(Ordering::Relaxed) {
             true => Err(Fault::new(Kind::Interrupted, "", "interrupted; no output was made")),
             false => Ok(()),

@@ -217,6 +217,9 @@ pub trait Encoder: Send {
     /// Encodes `unit`, which begins at guest byte `guest`, into `out`: all of it as it lies in the file, marker and padding included.
     fn encode(&mut self, unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<(), Fault>;
 
+    /// Bytes that a unit of `unit` bytes takes at most, encoded.
+    fn at_most(&mut self, unit: u64) -> u32;
+
     /// The same, where the source had these packed bytes at the place of `unit`: they may go out unchanged, if they are the unit and
     /// nothing but the unit, which is for the encoder to prove. `false`, and nothing in `out`, where they may not.
     fn pass(&mut self, _packed: &[u8], _unit: &[u8], _guest: u64, _out: &mut Vec<u8>) -> Result<bool, Fault> {

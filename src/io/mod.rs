@@ -1,7 +1,7 @@
 //! Files: the gate that every input passes, outputs that are never half done, and what differs per platform.
 
-mod device;
 mod around;
+mod device;
 mod gate;
 mod handles;
 mod input;
@@ -17,8 +17,8 @@ pub mod sys;
 mod target;
 mod zero;
 
-pub use device::Device;
 pub use around::Unread;
+pub use device::Device;
 pub use gate::Gate;
 pub use input::{FileId, InputFile};
 pub use input_pipe::InputPipe;

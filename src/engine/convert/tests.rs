@@ -140,6 +140,10 @@ impl Encoder for Offset {
         out.resize(out.len() + usize::from(unit[0]), 0xEE);
         Ok(())
     }
+
+    fn at_most(&mut self, unit: u64) -> u32 {
+        unit as u32 + 16 + 255
+    }
 }
 
 struct LogPlacer {

@@ -136,6 +136,11 @@ impl Encoder for Deflate {
         finish_grain(out, start, guest)
     }
 
+    fn at_most(&mut self, unit: u64) -> u32 {
+        let packed = self.compressor.zlib_compress_bound(in_memory(unit)).max(MAX_PASSED) as u64;
+        u32::try_from((GRAIN_MARKER + packed).next_multiple_of(SECTOR)).unwrap_or(u32::MAX)
+    }
+
     /// A whole grain that was deflated by zlib, and nothing behind it.
     fn pass(&mut self, packed: &[u8], unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<bool, Fault> {
         let fits = self.may_pass && unit.len() as u64 == GRAIN && packed.len() <= MAX_PASSED;

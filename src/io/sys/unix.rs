@@ -140,6 +140,11 @@ pub fn name_of_bytes(bytes: Vec<u8>) -> Option<OsString> {
     (!bytes.contains(&0)).then(|| OsString::from_vec(bytes))
 }
 
+/// An error where no file can be made in `folder`, as far as that can be told without making one.
+pub fn may_write(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(folder, rustix::fs::Access::WRITE_OK)?)
+}
+
 /// A new file in `folder` under a temporary name. Its mode follows the umask, as that of any new file.
 pub fn temporary(folder: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(prefix).permissions(Permissions::from_mode(0o666)).tempfile_in(folder)
