@@ -470,7 +470,7 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
                 fs::remove_file(folder.join(existing)).unwrap();
             }
         }),
-        (17, _) => subject.large_output(|folder, args, _| {
+        (17, _) => subject.large_output(|folder, args, set| {
             for (signal, number) in [(Signal::INT, 2), (Signal::TERM, 15), (Signal::HUP, 1)] {
                 let (child, pid) = stopped_in_the_middle(vdconv().current_dir(folder).args(args), folder);
                 kill_process(pid, signal).unwrap();
@@ -478,6 +478,14 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
                 assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
                 assert_eq!(names(folder), ["in.vhd"]);
             }
+            // What a kill leaves is recognisable, and the next run to the same output takes it away.
+            let (child, pid) = stopped_in_the_middle(vdconv().current_dir(folder).args(args), folder);
+            kill_process(pid, Signal::KILL).unwrap();
+            end(child, pid);
+            let left = names(folder);
+            assert!(left.len() > 1 && left.iter().all(|name| name == "in.vhd" || name.starts_with(".vdconv-")));
+            run(folder, args);
+            assert_eq!(names(folder), [&["in.vhd"], set].concat());
         }),
         (18, _) if subject.outputs.is_empty() => NOT_WRITTEN,
         (18, _) => subject.each_output(|folder, args, set| {
