@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::expect::folder;
 use common::vhd::{Vhd, strict};
-use common::{Ran, pattern, run, vdconv, vmdk};
+use common::{Ran, fed, fed_to, pattern, run, vdconv, vmdk};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The kinds that need no seeking, by `-O` and `-s`, and the name of a file of theirs.
@@ -110,26 +110,6 @@ fn what_cannot_go_into_a_pipe_is_refused_with_what_can() {
     let script = "\"$0\" in.img - -O raw > /dev/full";
     let ran = Ran::of(full.current_dir(f.path()).args(["-c", script, env!("CARGO_BIN_EXE_vdconv")]));
     ran.fails(1, &["standard output: at byte 0: cannot write: No space left on device"]);
-}
-
-/// Runs the program with these bytes on its standard input.
-fn fed_to(mut command: Command, bytes: &[u8]) -> std::process::Output {
-    use std::io::Write;
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        // One that refuses does not read on.
-        scope.spawn(move || drop(stdin.write_all(bytes)));
-        child.wait_with_output().unwrap()
-    })
-}
-
-fn fed(folder: &std::path::Path, args: &[&str], bytes: &[u8]) -> Ran {
-    let mut command = vdconv();
-    command.current_dir(folder).args(args);
-    let end = fed_to(command, bytes);
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ran { status: end.status.code(), out: text(end.stdout), err: text(end.stderr) }
 }
 
 #[test]

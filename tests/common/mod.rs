@@ -84,6 +84,27 @@ impl Ran {
     }
 }
 
+/// Runs the program with these bytes on its standard input.
+pub fn fed_to(mut command: Command, bytes: &[u8]) -> Output {
+    use std::io::Write;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // One that refuses does not read on.
+        scope.spawn(move || drop(stdin.write_all(bytes)));
+        child.wait_with_output().unwrap()
+    })
+}
+
+/// The same, in `folder`.
+pub fn fed(folder: &Path, args: &[&str], bytes: &[u8]) -> Ran {
+    let mut command = vdconv();
+    command.current_dir(folder).args(args);
+    let end = fed_to(command, bytes);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ran { status: end.status.code(), out: text(end.stdout), err: text(end.stderr) }
+}
+
 /// An empty folder.
 pub fn scratch() -> TempDir {
     tempfile::Builder::new().prefix("vdconv-test-").tempdir().expect("a temporary folder")

@@ -66,6 +66,8 @@ pub struct Markers {
     end: End,
     /// What was met is not what the tables name, or its place: what was handed out may be wrong.
     pub contradicted: bool,
+    /// A table names grains that did not come.
+    lacks_grains: bool,
 }
 
 impl Markers {
@@ -86,6 +88,7 @@ impl Markers {
             started: false,
             end: End::Open,
             contradicted: false,
+            lacks_grains: false,
         }
     }
 
@@ -150,6 +153,8 @@ impl Markers {
             return Err(self.damaged(at, "VMDK grain marker lies outside the disk").found(format!("lba {lba}")));
         }
         if self.last.is_some_and(|last| lba <= last) {
+            // One of the two markers is wrong, and nobody knows which.
+            self.contradicted = true;
             let what = "the grains of the stream do not come in the disk's order";
             return Err(self.damaged(at, what).found(format!("lba {lba}")).advice(SAVE_FIRST));
         }
@@ -194,6 +199,7 @@ impl Markers {
         };
         // Of a stream that was cut the last table lacks what was cut off.
         self.contradicted |= !fits && self.end != End::Cut;
+        self.lacks_grains |= !fits;
         match (fits, &self.in_front) {
             (true, _) => Ok(()),
             (false, Some(_)) => Err(wrong.found(format!("table {number}"))),
@@ -293,7 +299,7 @@ impl Markers {
     /// Is it certain that no grain is missing, whatever else is?
     pub fn has_all_grains(&self) -> bool {
         match &self.in_front {
-            Some(left) => left.is_empty() && self.table.is_none(),
+            Some(left) => left.is_empty() && self.table.is_none() && !self.lacks_grains,
             None => self.directory.is_some(),
         }
     }
