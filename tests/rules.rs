@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use common::iso::iso;
 use common::process::{end, stopped_in_the_middle};
 use common::vhd::{Vhd, locator};
-use common::{Ran, names, pattern, run, scratch, vdconv, vmdk};
+use common::{Ran, fed, names, pattern, run, scratch, vdconv, vmdk};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 use vdconv::format::{self, FORMATS, OpenOptions};
@@ -178,6 +178,25 @@ fn vhd_damage(change: impl Fn(&mut Vec<u8>), want: Result<&str, &[&str]>) {
     }
 }
 
+/// `--salvage` goes on over an image that lost these bytes of its guest: they are listed, and zero, and nothing else is.
+fn salvaged(name: &str, image: &[u8], guest: &[u8], lost: std::ops::Range<usize>) {
+    let folder = scratch();
+    fs::write(folder.path().join(name), image).unwrap();
+    let ran = run(folder.path(), [name, "o.raw", "--salvage", "--json"]);
+    listed(folder.path(), &ran, guest, lost);
+}
+
+fn listed(folder: &Path, ran: &Ran, guest: &[u8], lost: std::ops::Range<usize>) {
+    assert_eq!(ran.status, Some(3), "{}", ran.err);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let ranges = report["lost"].as_array().unwrap();
+    assert_eq!((ranges.len(), &report["lost_bytes"]), (1, &lost.len().into()), "{}", ran.out);
+    assert_eq!(ranges[0]["start"], lost.start);
+    let mut want = guest.to_vec();
+    want[lost].fill(0);
+    assert!(written(folder, "o.raw") == want);
+}
+
 fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
     let no_structure = Not("every byte of the file is the disk's");
     match (rule, format) {
@@ -246,6 +265,9 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
         }
         (5, "vhd") => {
             vhd_damage(|i| i[1537] = 0x77, Err(&["at byte 1536: ", "outside the file"]));
+            let mut image = Vhd::dynamic_of(&guest(), 8192).build();
+            image[1537] = 0x77;
+            salvaged("a.vhd", &image, &guest(), 0..8192);
             Held
         }
         (6, "vhd") => {
@@ -286,8 +308,22 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             assert!(start.elapsed() < Duration::from_secs(10));
             Held
         }
-        (5..=8 | 10, "raw") => no_structure,
-        (5 | 6 | 8, "iso") => Not("the bytes go over as they are; no structure is followed for them"),
+        // Of bad sectors, bad_sectors.rs.
+        (5, "raw") => {
+            let folder = scratch();
+            let args = ["-", "o.raw", "-f", "raw", "--input-size", "20480"];
+            fed(folder.path(), &args, &guest()[..5000]).fails(1, &["at byte 5000: ", "ends too early"]);
+            assert!(names(folder.path()).is_empty());
+            let ran = fed(folder.path(), &[&args[..], &["--salvage", "--json"]].concat(), &guest()[..5000]);
+            listed(folder.path(), &ran, &guest(), 5000..20_480);
+            Held
+        }
+        (5, "iso") => {
+            salvaged("a.iso", &iso(400)[..100_000], &iso(400), 100_000..400 * 2048);
+            Held
+        }
+        (6..=8 | 10, "raw") => no_structure,
+        (6 | 8, "iso") => Not("the bytes go over as they are; no structure is followed for them"),
         (7 | 10, "iso") => {
             let folder = scratch();
             let image = iso(400);
@@ -327,7 +363,12 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
             };
             let first = image.overhead() as u32;
             match rule {
-                5 => damaged(&entry(0x00FF_FFFF), &["entry cannot be"]),
+                5 => {
+                    damaged(&entry(0x00FF_FFFF), &["entry cannot be"]);
+                    let mut file = file.clone();
+                    entry(0x00FF_FFFF)(&mut file);
+                    salvaged("a.vmdk", &file, &pattern(300, |_| false), 65_536..131_072);
+                }
                 7 => [50_000usize, 65_536, 70_000, 190_000]
                     .iter()
                     .for_each(|cut| damaged(&|file| file.truncate(file.len() - cut), &["VMDK"])),

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use crate::fault::{Fault, Kind};
 use crate::image::{Adapter, Disk, Facts, Feed, Identifiers, Ledger, Writer};
-use crate::io::{Gate, InputFile, InputPipe};
+use crate::io::{Gate, InputFile, InputPipe, Unread, in_memory};
 
 /// Every format. A format's content is looked for in this order; raw, which has none of its own, is the last.
 pub const FORMATS: &[Format] = &[vhd::FORMAT, vmdk::FORMAT, iso::FORMAT, raw::FORMAT];
@@ -400,7 +400,7 @@ fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
     if let Some(format) = by_content(file)? {
         return Ok(format);
     }
-    let head = head_of(file)?;
+    let (head, _) = head_of(file)?;
     let probe = Probe { file, head: &head };
     if let Some(fault) = FORMATS.iter().find_map(|format| format.stray?(&probe)) {
         return Err(fault);
@@ -413,16 +413,16 @@ fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
         .advice("if it is a raw disk: -f raw"))
 }
 
-fn head_of(file: &InputFile) -> Result<Vec<u8>, Fault> {
-    let mut head = vec![0; HEAD];
-    let got = file.read_up_to(0, &mut head)?;
-    head.truncate(got);
-    Ok(head)
+/// The first bytes of a file; what the medium does not give of them is zero, and told: tables stand there too, and a copy may be sound.
+fn head_of(file: &InputFile) -> Result<(Vec<u8>, Vec<Unread>), Fault> {
+    let mut head = vec![0; HEAD.min(in_memory(file.len()))];
+    let unread = file.read_around(0, &mut head)?;
+    Ok((head, unread))
 }
 
 /// The format of a file, by its content alone; `None`: nothing is recognised, as in a raw disk. What is something else is refused.
 fn by_content(file: &InputFile) -> Result<Option<&'static Format>, Fault> {
-    let head = head_of(file)?;
+    let (head, unread) = head_of(file)?;
     let probe = Probe { file, head: &head };
     if probe.head.is_empty() {
         return Err(Fault::new(Kind::NotThisFormat, file.name(), "the file is empty"));
@@ -435,6 +435,10 @@ fn by_content(file: &InputFile) -> Result<Option<&'static Format>, Fault> {
             Ok(false) => {}
             Err(fault) => unsure = unsure.or(Some(fault)),
         }
+    }
+    // What cannot be read might have told what it is: no raw disk by default.
+    if let Some(Unread { fault, .. }) = unread.into_iter().next() {
+        return Err(fault.advice("if it is a raw disk: -f raw"));
     }
     match unsure.map_or_else(|| foreign::recognise(&probe), |fault| Ok(Some(fault)))? {
         Some(fault) => Err(fault),

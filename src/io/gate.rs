@@ -47,14 +47,15 @@ impl Gate {
         self.lay_over_unreadable(name, bytes, &[]);
     }
 
-    /// From now on `name` leads to `bytes`, of which these ranges cannot be read, as on a medium with bad sectors.
+    /// From now on `name` leads to `bytes`, of which the sectors (512 bytes) that hold any of these cannot be read, as on a failing medium.
     pub fn lay_over_unreadable(
         &mut self,
         name: impl Into<PathBuf>,
         bytes: impl Into<Arc<[u8]>>,
         unreadable: &[Range<u64>],
     ) {
-        self.overlay.insert(name.into(), Laid { bytes: bytes.into(), unreadable: unreadable.into() });
+        let sectors = unreadable.iter().map(|bad| bad.start - bad.start % 512..bad.end.next_multiple_of(512)).collect();
+        self.overlay.insert(name.into(), Laid { bytes: bytes.into(), unreadable: sectors });
     }
 
     /// From now on names in images are followed wherever they lead (`--allow-outside`).

@@ -22,11 +22,11 @@ fn guest() -> Vec<u8> {
 }
 
 /// The toy's file: the guest as it is, then the guest with every bit turned ("packed").
-fn file() -> Arc<InputFile> {
+fn file(bad: &[Range<u64>]) -> Arc<InputFile> {
     let mut bytes = guest();
     bytes.extend(guest().iter().map(|b| !b));
     let mut gate = Gate::new();
-    gate.lay_over("toy", bytes);
+    gate.lay_over_unreadable("toy", bytes, bad);
     gate.typed(Path::new("toy")).unwrap()
 }
 
@@ -83,7 +83,11 @@ fn disk(lost: &[u64]) -> Disk {
 }
 
 fn disk_of(lost: &[u64], panics_at: Option<u64>) -> Disk {
-    let file = file();
+    disk_with(lost, panics_at, &[])
+}
+
+fn disk_with(lost: &[u64], panics_at: Option<u64>, bad: &[Range<u64>]) -> Disk {
+    let file = file(bad);
     let facts = Facts::new("toy", "toy", SIZE);
     let layer = Toy { file: Arc::clone(&file), lost: lost.to_vec(), panics_at };
     Disk::single(Arc::new(layer), facts, vec![file], Arc::new(Ledger::default())).unwrap()
@@ -233,6 +237,58 @@ fn the_loss_at_the_lowest_guest_offset_is_the_one_reported() {
             assert_eq!(std::fs::read_dir(setup.folder.path()).unwrap().count(), 0, "R17: nothing is left");
         }
     }
+}
+
+/// Some of the packed units' files are bad, some units are lost by the map: listed once each, whatever the number of threads, and zero.
+#[test]
+fn r23_what_is_lost_is_listed_and_zero_whatever_the_number_of_threads() {
+    // Lost by the map: neighbours in a plain and in a packed megabyte, and the disk's end. Bad: plain bytes, and bytes of packed units.
+    let lost = [5 * UNIT, 6 * UNIT, 7 * UNIT, 16 * UNIT, SIZE - 1];
+    let bad = [2 * UNIT + 700..2 * UNIT + 1600, SIZE + 20 * UNIT..SIZE + 21 * UNIT + 1];
+    let want = [
+        // What the medium gave up is told by sectors of the file.
+        (2 * UNIT + 512..2 * UNIT + 2048, "cannot read"),
+        (5 * UNIT..8 * UNIT, "planted"),
+        (16 * UNIT..17 * UNIT, "planted"),
+        (20 * UNIT..22 * UNIT, "cannot read"),
+        (SIZE - SIZE % UNIT..SIZE, "planted"),
+    ];
+    let mut guest = guest();
+    want.iter().for_each(|(lost, _)| guest[lost.start as usize..lost.end as usize].fill(0));
+    for order in [Order::Ordered, Order::Stream] {
+        for jobs in THREADS {
+            let (disk, setup, losses) = (disk_with(&lost, None, &bad), outputs(), Losses::default());
+            let stop = AtomicBool::new(false);
+            let control = Control { jobs, stop: &stop, progress: &|_| (), salvage: Some(&losses) };
+            let mut feed = MapFeed::new(&disk, UNIT);
+            convert(Sources::whole(&disk), &mut feed, &Log::new(order), &setup.outputs, control).unwrap();
+            setup.outputs.publish().unwrap();
+            let log = std::fs::read(setup.folder.path().join("out")).unwrap();
+            assert!(decode(&log) == guest, "{order:?} -j {jobs}");
+            let listed: Vec<_> = losses.iter().map(|lost| (lost.guest, lost.fault.field().to_string())).collect();
+            assert_eq!(listed, want.clone().map(|(guest, field)| (guest, field.to_string())), "{order:?} -j {jobs}");
+        }
+    }
+}
+
+/// What is no loss of bytes ends a run that goes on over losses: a source that changes, and our own faults.
+#[test]
+fn what_is_no_loss_ends_a_salvaging_run_too() {
+    for kind in [Kind::Changed, Kind::Interrupted, Kind::NotFound, Kind::NoSpace, Kind::Io] {
+        let losses = Losses::default();
+        let salvage = Salvage::of(Some(&losses));
+        assert_eq!(salvage.lose_bytes(0..512, &Fault::new(kind, "x", "planted")).unwrap_err().kind(), kind);
+        assert_eq!(losses.count(), 0);
+    }
+    let losses = Losses::default();
+    Salvage::of(Some(&losses)).lose_bytes(0..512, &Fault::damaged(Path::new("x"), 7, "planted")).unwrap();
+    assert_eq!(losses.count(), 1);
+    // Where losses end the run the way on is told, unless there is a better one, or none.
+    let fault = |salvage: Salvage<'_>, fault: Fault| salvage.lose(0..512, &fault).unwrap_err().hint().to_string();
+    let damaged = || Fault::damaged(Path::new("x"), 7, "planted");
+    assert!(fault(Salvage::of(None), damaged()).starts_with("--salvage goes on"));
+    assert_eq!(fault(Salvage::of(None), damaged().advice("better")), "better");
+    assert_eq!(fault(Salvage::Never, damaged()), "");
 }
 
 #[test]

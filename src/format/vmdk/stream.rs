@@ -118,7 +118,7 @@ fn footer_before(file: &InputFile, end: u64) -> Result<Option<(u64, SparseHeader
     let end = end - end % SECTOR;
     let start = end.saturating_sub(SEARCH);
     let mut bytes = vec![0; in_memory(end - start)];
-    file.read_exact(start, &mut bytes)?;
+    let unread = file.read_around(start, &mut bytes)?;
     let (sectors, _) = bytes.as_chunks::<{ header::LEN }>();
     for (index, pair) in sectors.windows(2).enumerate().rev() {
         let [marker, raw] = pair else { continue };
@@ -129,7 +129,8 @@ fn footer_before(file: &InputFile, end: u64) -> Result<Option<(u64, SparseHeader
             return Ok(Some((at, SparseHeader::parse(raw, file.name(), at)?)));
         }
     }
-    Ok(None)
+    // It may stand where the medium gives nothing.
+    unread.into_iter().next().map_or(Ok(None), |unread| Err(unread.fault))
 }
 
 /// The end of what is not zero, up to a whole sector, and whether all behind it was looked at: at most [`PADDING`] stored bytes are;
