@@ -602,6 +602,7 @@ fn extents_that_are_missing_short_or_not_to_be_had() {
     for (text, files, words) in [
         (text(outside), vec![("a-f1.vmdk", part(0..100))], "leads out of its folder"),
         (text(flats), vec![], "not there"),
+        (text("NOACCESS 100 FLAT \"a-f1.vmdk\" 0\nRW 200 ZERO"), vec![("a-f1.vmdk", part(0..100))], "NOACCESS"),
         (text(pieces), vec![("a-s1.vmdk", vec![b'K', b'D'])], "cut short within its header"),
     ] {
         let f = folder(&[("a.vmdk", &text)]);
@@ -745,6 +746,48 @@ fn a_lost_tebibyte_costs_as_little_as_a_gap() {
             report["bytes_read"].as_u64().unwrap() < 1 << 20 && report["bytes_written"].as_u64().unwrap() < 32 << 20
         );
         fs::remove_file(f.path().join(output)).unwrap();
+    }
+}
+
+#[test]
+fn r10_as_many_ranges_as_are_listed_take_bounded_memory_and_more_are_refused() {
+    // A redo log of which every other sector's entry cannot be; its parent is nothing.
+    let delta = |sectors: u64| {
+        let mut file = cowd(sectors, &[], &[]);
+        let tables = sectors.div_ceil(4096);
+        let first = file.len() as u32 / 512;
+        for table in 0..tables as usize {
+            put(&mut file, 2048 + table * 4, &(first + table as u32 * 32).to_le_bytes());
+        }
+        for sector in 0..tables * 4096 {
+            file.extend(if sector % 2 == 1 { 0x00FF_FFFFu32 } else { 0 }.to_le_bytes());
+        }
+        let free = file.len() as u32 / 512;
+        put(&mut file, 28, &free.to_le_bytes());
+        file
+    };
+    for (sectors, listed) in [(1_999_000u64, true), (2_100_000, false)] {
+        let text = descriptor("vmfsSparse", 6, None, &format!("RW {sectors} VMFSSPARSE \"d-delta.vmdk\""));
+        let f = folder(&[("d.vmdk", text.as_bytes()), ("d-delta.vmdk", &delta(sectors))]);
+        let mut command = common::vdconv();
+        let out = fs::File::create(f.path().join("report")).unwrap();
+        command.current_dir(f.path()).args(["d.vmdk", "o.raw", "--salvage", "--json", "-j", "4"]).stdout(out);
+        let (status, peak, took) = common::process::measured(&mut command);
+        assert!(peak < 200, "{peak} MiB");
+        assert!(took < Duration::from_secs(60), "{took:?}");
+        assert_eq!(status.code(), Some(if listed { 3 } else { 1 }));
+        let report: Value = serde_json::from_str(&fs::read_to_string(f.path().join("report")).unwrap()).unwrap();
+        match listed {
+            true => {
+                let lost = report["lost"].as_array().unwrap();
+                assert_eq!((lost.len() as u64, &report["lost_bytes"]), (sectors / 2, &(sectors / 2 * 512).into()));
+                assert!(lost.iter().zip(0u64..).all(|(l, n)| l["start"] == (2 * n + 1) * 512));
+            }
+            false => {
+                assert_eq!(report["error"]["kind"], "over_limit");
+                assert_eq!(names(f.path()), ["d-delta.vmdk", "d.vmdk", "report"]);
+            }
+        }
     }
 }
 

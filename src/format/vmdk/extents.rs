@@ -52,6 +52,21 @@ impl Extents {
     }
 }
 
+impl Extents {
+    /// Where no extent has data that may be had: the reason of the first that is lost.
+    pub fn all_lost(&self) -> Option<Fault> {
+        let mut first = None;
+        for (_, body) in &self.parts {
+            match body {
+                Body::Lost(fault) => first = first.or(Some(fault.clone())),
+                Body::Zero => {}
+                _ => return None,
+            }
+        }
+        first
+    }
+}
+
 impl Layer for Extents {
     fn guest_len(&self) -> u64 {
         self.len

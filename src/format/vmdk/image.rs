@@ -110,12 +110,11 @@ impl Image {
             Access::None => self.extents.push(len, Body::Lost(self.described().no_access(&line))),
             _ => self.push_sparse(opening, file, header, len)?,
         }
-        self.whole()
+        self.whole(opening)
     }
 
     fn named_extents(&mut self, opening: &mut Opening<'_>) -> Result<(), Fault> {
         let lines = self.descriptor.extents.clone();
-        let (mut something, mut lost) = (false, None);
         for line in &lines {
             let len = self.extent_len(line)?;
             if len == 0 {
@@ -124,13 +123,9 @@ impl Image {
             match self.named_extent(opening, line, len) {
                 // The others that are not there are named too.
                 Err(fault) if is_missing(opening, &fault) => {
-                    lost = lost.or(Some(fault.clone()));
                     self.extents.push(len, Body::Lost(fault));
                 }
-                done => {
-                    done?;
-                    something |= line.access != Access::None && line.kind != ExtentType::Zero;
-                }
+                done => done?,
             }
         }
         match self.missing.split_first() {
@@ -142,11 +137,7 @@ impl Image {
                     n => first.clone().against(format!("nor are {} and {} more", names.join(", "), n - names.len())),
                 })
             }
-            // A disk of nothing but losses is none.
-            _ => match lost.filter(|_| opening.options.lacks == Lacks::Data && !something) {
-                Some(fault) => Err(fault),
-                None => self.whole(),
-            },
+            _ => self.whole(opening),
         }
     }
 
@@ -351,11 +342,13 @@ impl Image {
         }
     }
 
-    fn whole(&self) -> Result<(), Fault> {
-        match self.extents.len() {
-            0 => Err(Fault::new(Kind::Damaged, self.file.name(), "a VMDK of 0 sectors: it has no extent")),
-            _ => Ok(()),
+    fn whole(&self, opening: &Opening<'_>) -> Result<(), Fault> {
+        if self.extents.len() == 0 {
+            return Err(Fault::new(Kind::Damaged, self.file.name(), "a VMDK of 0 sectors: it has no extent"));
         }
+        // Of what may lack data something must be left.
+        let nothing_left = self.extents.all_lost().filter(|_| opening.options.lacks == Lacks::Data);
+        nothing_left.map_or(Ok(()), Err)
     }
 
     /// What `info` tells.

@@ -61,7 +61,7 @@ pub fn is_of_medium(error: &io::Error) -> bool {
     let more = [Errno::UCLEAN, Errno::REMOTEIO];
     #[cfg(not(target_os = "linux"))]
     let more = [];
-    let known = [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::BADMSG, Errno::NXIO, Errno::TIMEDOUT];
+    let known = [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::BADMSG, Errno::TIMEDOUT];
     found.is_some_and(|errno| known.contains(&errno) || more.contains(&errno))
 }
 
