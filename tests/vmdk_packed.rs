@@ -373,6 +373,11 @@ fn a_grain_whose_marker_is_in_the_stream_is_never_read_as_nothing() {
         let at = format!("at byte {}: ", table + entry * 4);
         refused(&[("a.vmdk", &file)], &[&at, "no entry for a grain whose marker is in the stream"]);
     }
+    // An entry of 1: zero, by the header's version, and the grain is there.
+    let mut one = file.clone();
+    one[table + 4..table + 8].copy_from_slice(&1u32.to_le_bytes());
+    let at = format!("at byte {}: ", table + 4);
+    refused(&[("a.vmdk", &one)], &[&at, "no entry for a grain whose marker is in the stream", "found sector 1"]);
     // The directory's entry of the table set to 0.
     let mut zeroed = file.clone();
     let directory = file.len() - 512 - 512 - 512 - 512;
@@ -391,6 +396,22 @@ fn a_grain_whose_marker_is_in_the_stream_is_never_read_as_nothing() {
     moved[64..72].copy_from_slice(&21u64.to_le_bytes());
     let (ran, out) = to_raw(&[("a.vmdk", &moved)]);
     assert!(ran.status == Some(0) && out.unwrap() == guest(), "{}", ran.err);
+}
+
+#[test]
+fn r8_two_entries_for_one_grain_are_refused_although_it_was_inflated_just_before() {
+    let file = Stream::of(&guest()).build();
+    let table = file.len() - 512 - 512 - 512 - 512 - 512 - 2048;
+    // The grain right in front, and one over a hole.
+    for (grain, before) in [(4usize, 3), (3, 1)] {
+        let mut file = file.clone();
+        file.copy_within(table + before * 4..table + before * 4 + 4, table + grain * 4);
+        for jobs in ["1", "2"] {
+            let folder = scratch();
+            fs::write(folder.path().join("a.vmdk"), &file).unwrap();
+            run(folder.path(), ["a.vmdk", "out.raw", "-j", jobs]).fails(1, &["grain marker is another grain's"]);
+        }
+    }
 }
 
 #[test]

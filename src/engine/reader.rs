@@ -7,6 +7,9 @@ use crate::fault::Fault;
 use crate::image::{Content, Decode, Disk, Here, Lost, Piece, Run, Unpack};
 use crate::io::FileId;
 
+/// A packed unit: the depth of its layer, its file, the byte of its marker, and the guest byte at which it begins.
+type UnitAt = (usize, FileId, u64, u64);
+
 /// Reads a disk's runs into memory, for one worker.
 pub struct Reader<'a> {
     disk: Option<&'a Disk>,
@@ -16,9 +19,9 @@ pub struct Reader<'a> {
     unpackers: Vec<Option<Box<dyn Unpack>>>,
     /// The unit that was unpacked last.
     unit: Vec<u8>,
-    unit_of: Option<(usize, FileId, u64)>,
+    unit_of: Option<UnitAt>,
     /// The unit that was tried last and could not be had.
-    failed: Option<((usize, FileId, u64), Fault)>,
+    failed: Option<(UnitAt, Fault)>,
     /// What becomes of what cannot be had.
     salvage: Salvage<'a>,
     /// Are packed bytes kept for an encoder that may pass them on?
@@ -153,11 +156,14 @@ impl<'a> Reader<'a> {
     /// Brings the unit that the run is a part of into `self.unit`.
     fn unpack(&mut self, depth: usize, run: &Run) -> Result<(), Fault> {
         let Here::Packed { file, at, unit, skip } = run.here else { return Ok(()) };
-        if self.unit_of == Some((depth, file, at)) {
+        // Whose unit it is, the decoder sees: two places of the disk that share one byte of a file are two units.
+        let start = run.guest.start - skip;
+        let wanted = (depth, file, at, start);
+        if self.unit_of == Some(wanted) {
             return Ok(());
         }
         // A unit may serve many runs.
-        if let Some((_, fault)) = self.failed.as_ref().filter(|(failed, _)| *failed == (depth, file, at)) {
+        if let Some((_, fault)) = self.failed.as_ref().filter(|(failed, _)| *failed == wanted) {
             return Err(fault.clone());
         }
         let unpacker = self
@@ -167,11 +173,11 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| Fault::bug("a layer without a decoder"))?;
         self.unit_of = None;
         self.unit.resize(unit as usize, 0);
-        if let Err(fault) = unpacker.unpack(file, at, run.guest.start - skip, &mut self.unit) {
-            self.failed = Some(((depth, file, at), fault.clone()));
+        if let Err(fault) = unpacker.unpack(file, at, start, &mut self.unit) {
+            self.failed = Some((wanted, fault.clone()));
             return Err(fault);
         }
-        self.unit_of = Some((depth, file, at));
+        self.unit_of = Some(wanted);
         Ok(())
     }
 }

@@ -70,12 +70,13 @@ impl GrainTables {
                     state.walked.1 = next;
                     let index = in_memory(lba / self.header.grain_sectors % u64::from(self.header.gtes_per_gt));
                     if let Some(grain) = grains.get_mut(index)
-                        && *grain == Grain::Absent
+                        && matches!(grain, Grain::Absent | Grain::Zero)
                         && lba.is_multiple_of(self.header.grain_sectors)
                     {
                         let what = "VMDK grain table has no entry for a grain whose marker is in the stream";
                         let copy = u32::try_from(sector).ok().map(|place| (sector * SECTOR, place));
-                        *grain = Grain::Lost(Loss { what, primary: (table_byte + index as u64 * 4, 0), copy });
+                        let entry = u32::from(*grain == Grain::Zero);
+                        *grain = Grain::Lost(Loss { what, primary: (table_byte + index as u64 * 4, entry), copy });
                     }
                 }
                 Item::Grain { .. } | Item::End => break,
