@@ -297,11 +297,18 @@ fn peers_36_an_unclean_shutdown_is_warned_about() {
 
 #[test]
 fn a_capacity_that_is_rounded_up_does_not_make_the_disk_larger_and_a_smaller_one_is_a_loss() {
-    let mut image = Sparse::of(&guest());
     let line = |sectors: u64| descriptor("monolithicSparse", 1, None, &format!("RW {sectors} SPARSE \"x\""));
-    image.descriptor = line(600);
-    let f = folder(&[("a.vmdk", &image.build())]);
+    let rounded = Sparse { descriptor: line(600), ..Sparse::of(&guest()[..640 * 512]) };
+    let f = folder(&[("a.vmdk", &rounded.build())]);
     reads(f.path(), "a.vmdk", &guest()[..600 * 512]);
+    // A capacity that is no whole grain was not rounded: one of the two is wrong.
+    let mut image = Sparse::of(&guest());
+    for sectors in [642, 600, 3] {
+        image.descriptor = line(sectors);
+        fs::write(f.path().join("a.vmdk"), image.build()).unwrap();
+        let texts = ["at byte 12: ", "capacity is more", "found 643 sectors", &format!("says {sectors}")];
+        warns(f.path(), "a.vmdk", &guest()[..sectors as usize * 512], &texts);
+    }
     image.descriptor = line(700);
     fs::write(f.path().join("a.vmdk"), image.build()).unwrap();
     refused(f.path(), "a.vmdk", &["at byte 12: ", "capacity is less", "expected 700"]);

@@ -149,12 +149,13 @@ impl Described<'_> {
 }
 
 /// Holds the header of the extent in the file `name` against its line, which gives it `sectors`: the line decides. A header that has more
-/// is told; of one that has less this is the fault of what it lacks.
+/// is told, but for one that was rounded up to a whole grain (VirtualBox); of one that has less this is the fault of what it lacks.
 pub fn hold_against_line(name: &Path, header: &SparseHeader, sectors: u64, ledger: &Ledger) -> Fault {
     let odd = |what: &'static str| {
         Fault::damaged(name, header::at::CAPACITY as u64, what).found(format!("{} sectors", header.capacity))
     };
-    if header.capacity > sectors.saturating_add(header.grain_sectors) {
+    let rounded = sectors.checked_next_multiple_of(header.grain_sectors);
+    if header.capacity > sectors && Some(header.capacity) != rounded {
         let more = odd("VMDK extent capacity is more than the descriptor says: the rest is left out");
         ledger.warn(more.against(format!("the descriptor says {sectors}")));
     }
