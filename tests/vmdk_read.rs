@@ -61,6 +61,18 @@ fn peers_5_6_and_29_every_extent_counts_whatever_its_kind_and_type() {
         let want = [a.clone(), vec![0; 2048 * 512], guest(), b.clone(), vec![0; 5 * 512]].concat();
         reads(f.path(), "d.vmdk", &want);
     }
+    // Zeroes that name a file which is there; two lines for the same bytes of a file.
+    for (extents, warning) in [
+        ("RW 2048 ZERO \"a b=c\" 0", "names a file that is there"),
+        ("RW 60 FLAT \"flat\" 4\nRW 100 FLAT \"flat\" 63", "the same bytes of a file"),
+        ("RW 64 FLAT \"flat\" 100\nRW 1 FLAT \"flat\" 99\nRW 3 FLAT \"flat\" 98", "the same bytes of a file"),
+        ("RW 100 FLAT \"flat\" 64\nRW 164 VMFS \"flat\"", "the same bytes of a file"),
+        ("RW 643 SPARSE \"s.vmdk\"\nRW 643 SPARSE \"s.vmdk\"", "the same bytes of a file"),
+    ] {
+        fs::write(f.path().join("d.vmdk"), descriptor("custom", 1, None, extents)).unwrap();
+        let ran = run(f.path(), ["d.vmdk", "o.raw", "--force"]).warns(&["d.vmdk: at byte ", warning]);
+        assert_eq!(ran.err.matches("warning").count(), 1, "{}", ran.err);
+    }
     // What may not be read is a loss, not zeroes and not the data.
     let text = descriptor("custom", 1, None, "RW 643 SPARSE \"s.vmdk\"\nNOACCESS 100 FLAT \"flat\" 64");
     fs::write(f.path().join("d.vmdk"), text).unwrap();

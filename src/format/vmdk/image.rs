@@ -1,6 +1,7 @@
 //! One VMDK of a chain: its descriptor, and the extents that the descriptor names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,9 @@ pub struct Image {
     pub missing: Vec<Fault>,
     /// Extents' files by the names that the descriptor has, or why they were not opened: one may serve many lines.
     named: HashMap<String, Result<Arc<InputFile>, Fault>>,
+    /// First byte and end of the extents in each file, by the names that the descriptor has.
+    places: HashMap<String, BTreeMap<u64, u64>>,
+    warned_of_shared: bool,
 }
 
 impl Image {
@@ -79,6 +83,8 @@ impl Image {
             files: vec![file],
             missing: Vec::new(),
             named: HashMap::new(),
+            places: HashMap::new(),
+            warned_of_shared: false,
         };
         image.described().check(&opening.ledger)?;
         match own {
@@ -145,6 +151,13 @@ impl Image {
         let refuse = |what: &'static str| Err(Fault::new(Kind::Unsupported, self.file.name(), what).at(line.byte));
         match line.kind {
             ExtentType::Zero => {
+                // Hand-made descriptors name a device here; a file that is there has data that the type leaves out.
+                if let Some(name) = &line.file
+                    && self.open_extent(opening, line, name).is_ok()
+                {
+                    let what = "a VMDK extent of zeroes names a file that is there: it is not read";
+                    opening.ledger.warn(Fault::damaged(self.file.name(), line.byte, what).found(name));
+                }
                 self.extents.push(len, Body::Zero);
                 return Ok(());
             }
@@ -179,6 +192,9 @@ impl Image {
                 file
             }
         };
+        if !matches!(line.kind, ExtentType::Flat | ExtentType::Vmfs) {
+            self.warn_of_shared(opening, line, name, 0..file.len());
+        }
         let mut raw = [0; header::LEN];
         let got = match line.kind {
             ExtentType::Flat | ExtentType::Vmfs => 0,
@@ -202,6 +218,7 @@ impl Image {
             let at = line.offset.checked_mul(SECTOR).filter(|at| at.checked_add(len).is_some()).ok_or_else(|| {
                 Fault::new(Kind::OverLimit, self.file.name(), "VMDK extent offset").at(line.byte).found(line.offset)
             })?;
+            self.warn_of_shared(opening, line, name, at..at + len);
             self.extents.push(len, Body::Flat { file, at });
             return Ok(());
         }
@@ -210,6 +227,20 @@ impl Image {
         }
         let header = SparseHeader::parse(&raw, file.name(), 0)?;
         self.push_sparse(opening, file, header, len)
+    }
+
+    /// A warning where two extents have the same bytes of a file (R8): a line that was doubled makes the disk longer, and moves what
+    /// follows. Lines that share a file have places of their own in it. One warning an image.
+    fn warn_of_shared(&mut self, opening: &Opening<'_>, line: &ExtentLine, name: &str, bytes: Range<u64>) {
+        let places = self.places.entry(name.to_string()).or_default();
+        let before = places.range(..bytes.end).next_back().filter(|(_, end)| **end > bytes.start);
+        if before.is_some() && !self.warned_of_shared {
+            self.warned_of_shared = true;
+            let what = "two extents of the VMDK have the same bytes of a file";
+            opening.ledger.warn(Fault::damaged(self.file.name(), line.byte, what).found(name));
+        }
+        let end = places.entry(bytes.start).or_default();
+        *end = bytes.end.max(*end);
     }
 
     /// Opens the file that an extent line names; one that Windows wrote may lie in a folder by its separators.
