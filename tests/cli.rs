@@ -232,15 +232,9 @@ fn a_raw_disk_is_taken_by_its_name_or_by_f_raw_alone() {
     disk[510..512].copy_from_slice(&[0x55, 0xAA]);
     disk[0..3].copy_from_slice(&[0xEB, 0x3C, 0x90]);
     disk[20] = 0;
-    for (name, taken) in [
-        ("a.raw", true),
-        ("a.IMG", true),
-        ("a.dd", true),
-        ("a.bin", true),
-        ("a.iso", true),
-        ("a", false),
-        ("a.vhd", false),
-    ] {
+    for (name, taken) in
+        [("a.raw", true), ("a.IMG", true), ("a.dd", true), ("a.bin", true), ("a", false), ("a.vhd", false)]
+    {
         let folder = scratch();
         fs::write(folder.path().join(name), &disk).unwrap();
         let ran = run(folder.path(), [name, "o.raw"]);
@@ -251,6 +245,12 @@ fn a_raw_disk_is_taken_by_its_name_or_by_f_raw_alone() {
         run(folder.path(), [name, "p.raw", "-f", "raw"]).succeeds();
         assert!(fs::read(folder.path().join("p.raw")).unwrap() == disk);
     }
+    // A disc that was cut in front of its descriptors looks the same: read, and told.
+    let folder = scratch();
+    fs::write(folder.path().join("a.iso"), &disk).unwrap();
+    run(folder.path(), ["a.iso", "o.raw"]).warns(&["a.iso: ", "no volume descriptor", "read as a raw disk"]);
+    run(folder.path(), ["a.iso", "p.raw", "-f", "raw"]).succeeds();
+    assert!(["o.raw", "p.raw"].iter().all(|out| fs::read(folder.path().join(out)).unwrap() == disk));
     let folder = scratch();
     fs::write(folder.path().join("odd.raw"), &disk[..1000]).unwrap();
     run(folder.path(), ["odd.raw", "o.vmdk"]).warns(&["odd.raw: ", "1000 bytes", "24 zeroes are added"]);

@@ -101,7 +101,7 @@ fn subject(format: &str) -> Subject {
         },
         "raw" => Subject {
             guest: guest(),
-            inputs: vec![("disk.raw", guest()), ("disk.iso", guest())],
+            inputs: vec![("disk.raw", guest()), ("disk.dd", guest())],
             large: Some(("large.img", large())),
             outputs: vec![("o.raw", vec![], vec!["o.raw"]), ("o.img", vec![], vec!["o.img"])],
         },

@@ -23,7 +23,18 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
             .against(format!("{} zeroes are added", size - file.len()));
         opening.ledger.warn(warning);
     }
+    if opening.options.format.is_none() && is_called_a_disc(&file) {
+        let warning = Fault::new(Kind::Damaged, file.name(), "called an ISO image, and no volume descriptor is in it");
+        let warning = warning.against("it is read as a raw disk");
+        opening.ledger.warn(warning.advice("a download cut short? compare the sizes; a raw disk all the same: -f raw"));
+    }
     let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, size);
     let layer = Linear::new(Arc::clone(&file), file.len(), size, Rest::Zero);
     Disk::single(Arc::new(layer), facts, vec![file], Arc::clone(&opening.ledger))
+}
+
+/// A disc is known by its descriptors: of one that was cut in front of them, or lost them, the name alone is left, and nothing else says
+/// how long it was.
+fn is_called_a_disc(file: &InputFile) -> bool {
+    file.name().extension().is_some_and(|ending| ending.eq_ignore_ascii_case("iso"))
 }
