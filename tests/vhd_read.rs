@@ -649,3 +649,33 @@ fn f_vhd_does_not_open_what_is_none() {
     run(folder.path(), ["-f", "vhd", "x.vhd", "o.raw"]).fails(1, &["x.vhd: no VHD footer"]);
     assert!(!Path::new(&folder.path().join("o.raw")).exists());
 }
+
+#[test]
+fn a_block_whose_entry_was_lost_is_told_and_room_without_data_is_not() {
+    let vhd = dynamic();
+    let want = guest();
+    for (entry, nth) in [(0usize, 0), (2, 1)] {
+        // The entry becomes that of a block that is not there; the block still is.
+        let image = changed(|i| i[1536 + entry * 4..][..4].fill(0xFF));
+        let mut want = want.clone();
+        want[entry * 8192..((entry + 1) * 8192).min(40 * 512)].fill(0);
+        let at = format!("at byte {}: ", vhd.block_at(nth));
+        warns(&image, &want, &[&at, "no entry of its table leads", "found 8704 bytes"]);
+    }
+    // Room for three blocks in front of the footer: of zeroes, then with one byte in the last.
+    let image = changed(|i| {
+        let footer = i.len() - 512;
+        i.splice(footer..footer, vec![0; 3 * 8704]);
+    });
+    reads(&image, &want);
+    let mut image = image;
+    let at = image.len() - 512 - 8000;
+    image[at] = 7;
+    warns(&image, &want, &["no entry of its table leads", "found 26112 bytes"]);
+    // Less than a block is nobody's block.
+    let image = changed(|i| {
+        let footer = i.len() - 512;
+        i.splice(footer..footer, vec![7; 8704 - 512]);
+    });
+    reads(&image, &want);
+}

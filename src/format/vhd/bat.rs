@@ -133,6 +133,19 @@ impl BlockAllocationTable {
         Ok(None)
     }
 
+    /// The sectors of all allocated blocks; `None` where there are more than `most`. The table is scanned whole.
+    pub fn sectors(&self, most: usize) -> Result<Option<Vec<u32>>, Fault> {
+        let (mut first, mut found) = (0, Vec::new());
+        while first < self.entries {
+            found.extend(self.read(first, SCAN)?.into_iter().filter(|sector| *sector != UNALLOCATED));
+            if found.len() > most {
+                return Ok(None);
+            }
+            first += SCAN.min(self.entries - first);
+        }
+        Ok(Some(found))
+    }
+
     /// Brings a page into the cache and returns its place there.
     fn page(&self, state: &mut MutexGuard<'_, State>, page: u32) -> Result<usize, Fault> {
         if let Some(place) = state.pages.iter().position(|(kept, _)| *kept == page) {

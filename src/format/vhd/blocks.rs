@@ -1,10 +1,11 @@
 //! The blocks of a dynamic or differencing VHD, as a layer.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bat::{BlockAllocationTable, Entry};
+use super::unnamed;
 use crate::fault::Fault;
 use crate::image::{Here, Layer, Ledger, Run, SECTOR, Unpack};
 use crate::io::{InputFile, in_memory, is_zero};
@@ -41,6 +42,8 @@ pub struct Blocks {
     last: Mutex<Option<(u32, Arc<Block>)>>,
     /// Blocks before this one were counted and warned about: a walk may look at a block twice.
     told: AtomicU64,
+    /// What no entry names was looked for.
+    counted: AtomicBool,
 }
 
 /// An allocated block.
@@ -66,7 +69,15 @@ enum Bits {
 impl Blocks {
     /// The layer of `file`, by its table.
     pub fn new(file: Arc<InputFile>, ledger: Arc<Ledger>, shape: Shape, bat: BlockAllocationTable) -> Blocks {
-        Blocks { file, ledger, shape, bat, last: Mutex::new(None), told: AtomicU64::new(0) }
+        Blocks {
+            file,
+            ledger,
+            shape,
+            bat,
+            last: Mutex::new(None),
+            told: AtomicU64::new(0),
+            counted: AtomicBool::new(false),
+        }
     }
 
     fn lost(&self, block: u32, what: &'static str) -> Fault {
@@ -182,6 +193,28 @@ impl Blocks {
         })
     }
 
+    /// When the walk has come to the disk's end: a warning where the file has room for blocks that no entry names, and data in it. Volumes
+    /// have room behind their blocks, and old data there.
+    fn warn_of_unnamed(&self) -> Result<(), Fault> {
+        if self.counted.swap(true, Ordering::Relaxed) || self.file.is_block_device() {
+            return Ok(());
+        }
+        let unit = self.shape.bitmap_len + self.shape.block_size;
+        let Some(sectors) = self.bat.sectors(unnamed::MOST)? else { return Ok(()) };
+        let other = self.shape.taken.iter().chain(&self.shape.unread).map(|(span, _)| span);
+        for room in unnamed::stretches(sectors, unit, other, self.shape.data_end) {
+            if let Some(byte) = self.first_data(room.start, room.end - room.start)? {
+                let what =
+                    "the VHD holds data where no entry of its table leads: leftovers, or a block whose entry was lost";
+                let warning = Fault::damaged(self.file.name(), byte, what);
+                self.ledger
+                    .warn_at(u64::MAX, warning.found(format!("{} bytes that nothing names", room.end - room.start)));
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The first byte from `at` on that is not zero. The one place where a reader looks at guest data: a writer that forgot its
     /// bitmaps must not cost a disk (formats differ from each other here; VirtualBox reads zeroes, QEMU the data).
     fn first_data(&self, at: u64, len: u64) -> Result<Option<u64>, Fault> {
@@ -214,7 +247,15 @@ impl Layer for Blocks {
     fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
         let index = u32::try_from(from / self.shape.block_size).unwrap_or(u32::MAX);
         let start = u64::from(index) * self.shape.block_size;
-        let (sector, overlapping) = match self.bat.entry(index)? {
+        let entry = self.bat.entry(index)?;
+        let last = match entry {
+            Entry::Unallocated { until } => until,
+            _ => index + 1,
+        };
+        if u64::from(last) * self.shape.block_size >= self.shape.size {
+            self.warn_of_unnamed()?;
+        }
+        let (sector, overlapping) = match entry {
             Entry::Unallocated { until } => {
                 let end = limit.min(u64::from(until) * self.shape.block_size);
                 return Ok(Run::new(from..end, Here::Absent));

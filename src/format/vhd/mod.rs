@@ -26,6 +26,7 @@ mod locator;
 mod parent;
 mod reader;
 mod tapdisk;
+mod unnamed;
 
 use std::path::Path;
 
