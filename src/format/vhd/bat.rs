@@ -133,12 +133,13 @@ impl BlockAllocationTable {
         Ok(None)
     }
 
-    /// The sectors of all allocated blocks; `None` where there are more than `most`. The table is scanned whole.
+    /// The sectors of all allocated blocks; `None` where there are more than `most`, or not all can be read. The table is scanned whole.
     pub fn sectors(&self, most: usize) -> Result<Option<Vec<u32>>, Fault> {
         let (mut first, mut found) = (0, Vec::new());
         while first < self.entries {
-            found.extend(self.read(first, SCAN)?.into_iter().filter(|sector| *sector != UNALLOCATED));
-            if found.len() > most {
+            let page = self.read(first, SCAN)?;
+            found.extend(page.entries.into_iter().filter(|sector| *sector != UNALLOCATED));
+            if found.len() > most || !page.unread.is_empty() {
                 return Ok(None);
             }
             first += SCAN.min(self.entries - first);

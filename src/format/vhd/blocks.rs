@@ -249,8 +249,8 @@ impl Layer for Blocks {
         let start = u64::from(index) * self.shape.block_size;
         let entry = self.bat.entry(index)?;
         let last = match entry {
-            Entry::Unallocated { until } => until,
-            _ => index + 1,
+            Entry::Unallocated { until } | Entry::Unread { until, .. } => until,
+            Entry::At(_) | Entry::Overlapping(_) => index + 1,
         };
         if u64::from(last) * self.shape.block_size >= self.shape.size {
             self.warn_of_unnamed()?;
