@@ -17,7 +17,7 @@ use vdconv::engine::{self, Control, MapFeed, Sources};
 use vdconv::fault::{Fault, Kind};
 use vdconv::format::{self, OpenOptions, Wish};
 use vdconv::image::{Disk, Identifiers, Losses};
-use vdconv::io::{Gate, OutputFile, OutputOptions, Outputs};
+use vdconv::io::{Gate, Lease, OutputFile, OutputOptions, Outputs, Target};
 
 const GRAIN: u64 = 65_536;
 
@@ -51,7 +51,8 @@ impl Media {
         let path = folder.path().join("o.raw");
         let wanted = [OutputFile { path: path.clone(), len: Some(disk.facts.virtual_size) }];
         let options = OutputOptions { force: false, sync: false, holes: true };
-        let outputs = Outputs::create(folder.path(), &wanted, options).unwrap();
+        let (lease, _) = Lease::take(&Target::resolve(&path).unwrap(), &[]).unwrap();
+        let outputs = Outputs::create(lease, &wanted, Vec::new(), options).unwrap();
         let raw = format::by_name("raw").unwrap().subformats[0].writer;
         let writer = raw(&disk.facts, &Wish::new(PathBuf::from("o.raw"), "o.raw".into(), Identifiers::random()))?;
         let losses = Losses::default();
