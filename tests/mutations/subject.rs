@@ -90,7 +90,7 @@ impl Subject {
             whole.extend((at < bytes.len()).then(|| gap(at..bytes.len())));
         }
         let format = ["vhd", "vmdk", "iso", "raw"].into_iter().find(|format| name.starts_with(format)).unwrap();
-        let small = files.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < 2 << 20;
+        let small = files.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < 3 << 20;
         Subject { name: name.into(), format, small, files, guest, content: Content::Guest, structures: whole }
     }
 
