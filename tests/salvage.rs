@@ -211,7 +211,8 @@ fn what_is_lost_in_a_child_is_never_the_parents_and_the_other_way_round() {
     damaged(child.build(), outside(parent.build(), 1), &lost);
     // What the child has all of is not lost in the parent.
     let f = folder(&[("child.vhd", &child.build()), ("parent.vhd", &outside(parent.build(), 0))]);
-    let ran = run(f.path(), ["child.vhd", "o.raw", "--salvage", "--json"]).succeeds();
+    let ran = run(f.path(), ["child.vhd", "o.raw", "--salvage", "--json"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
     assert!(fs::read(f.path().join("o.raw")).unwrap() == want && ran.out.contains("\"lost\":[]"));
     // A parent that is not there is an error.
     fs::remove_file(f.path().join("parent.vhd")).unwrap();

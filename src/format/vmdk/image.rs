@@ -1,6 +1,6 @@
 //! One VMDK of a chain: its descriptor, and the extents that the descriptor names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +25,9 @@ use crate::io::InputFile;
 
 /// Missing files that a message names.
 const MOST_NAMED: usize = 5;
+/// Types of disks whose flat files hold their extents and nothing else, by every product that makes them.
+const WHOLE_FILES: [&str; 6] =
+    ["monolithicFlat", "twoGbMaxExtentFlat", "vmfs", "vmfsPreallocated", "vmfsEagerZeroedThick", "vmfsThin"];
 
 /// One image of a chain.
 pub struct Image {
@@ -42,7 +45,6 @@ pub struct Image {
     named: HashMap<String, Result<Arc<InputFile>, Fault>>,
     /// First byte and end of the extents in each file, by the names that the descriptor has.
     places: HashMap<String, BTreeMap<u64, u64>>,
-    warned_of_shared: bool,
 }
 
 impl Image {
@@ -84,7 +86,6 @@ impl Image {
             missing: Vec::new(),
             named: HashMap::new(),
             places: HashMap::new(),
-            warned_of_shared: false,
         };
         image.described().check(&opening.ledger)?;
         match own {
@@ -143,7 +144,10 @@ impl Image {
                     n => first.clone().against(format!("nor are {} and {} more", names.join(", "), n - names.len())),
                 })
             }
-            _ => self.whole(opening),
+            _ => {
+                self.warn_of_rest(opening);
+                self.whole(opening)
+            }
         }
     }
 
@@ -193,7 +197,7 @@ impl Image {
             }
         };
         if !matches!(line.kind, ExtentType::Flat | ExtentType::Vmfs) {
-            self.warn_of_shared(opening, line, name, 0..file.len());
+            self.claim(line, name, 0..file.len())?;
         }
         let mut raw = [0; header::LEN];
         let got = match line.kind {
@@ -218,7 +222,7 @@ impl Image {
             let at = line.offset.checked_mul(SECTOR).filter(|at| at.checked_add(len).is_some()).ok_or_else(|| {
                 Fault::new(Kind::OverLimit, self.file.name(), "VMDK extent offset").at(line.byte).found(line.offset)
             })?;
-            self.warn_of_shared(opening, line, name, at..at + len);
+            self.claim(line, name, at..at + len)?;
             self.extents.push(len, Body::Flat { file, at });
             return Ok(());
         }
@@ -229,18 +233,40 @@ impl Image {
         self.push_sparse(opening, file, header, len)
     }
 
-    /// A warning where two extents have the same bytes of a file (R8): a line that was doubled makes the disk longer, and moves what
-    /// follows. Lines that share a file have places of their own in it. One warning an image.
-    fn warn_of_shared(&mut self, opening: &Opening<'_>, line: &ExtentLine, name: &str, bytes: Range<u64>) {
+    /// Refuses an extent that has bytes of a file which an earlier one has (R8): a line that was doubled makes the disk longer, and moves
+    /// what follows. Lines that share a file have places of their own in it.
+    fn claim(&mut self, line: &ExtentLine, name: &str, bytes: Range<u64>) -> Result<(), Fault> {
         let places = self.places.entry(name.to_string()).or_default();
-        let before = places.range(..bytes.end).next_back().filter(|(_, end)| **end > bytes.start);
-        if before.is_some() && !self.warned_of_shared {
-            self.warned_of_shared = true;
+        if places.range(..bytes.end).next_back().is_some_and(|(_, end)| *end > bytes.start) {
             let what = "two extents of the VMDK have the same bytes of a file";
-            opening.ledger.warn(Fault::damaged(self.file.name(), line.byte, what).found(name));
+            return Err(Fault::damaged(self.file.name(), line.byte, what).found(name));
         }
-        let end = places.entry(bytes.start).or_default();
-        *end = bytes.end.max(*end);
+        places.insert(bytes.start, bytes.end);
+        Ok(())
+    }
+
+    /// A warning for a file of data that is longer than its extents, where products make it just as long (R7): a line that lost a digit
+    /// would cut the disk without a word. Whoever mixes extents by hand may mean a part of a file.
+    fn warn_of_rest(&self, opening: &Opening<'_>) {
+        let made = self
+            .descriptor
+            .get("createType")
+            .is_some_and(|kind| WHOLE_FILES.iter().any(|whole| kind.eq_ignore_ascii_case(whole)));
+        let flat =
+            self.descriptor.extents.iter().filter(|line| matches!(line.kind, ExtentType::Flat | ExtentType::Vmfs));
+        let mut told = HashSet::new();
+        for line in flat.filter(|_| made) {
+            let Some(name) = line.file.as_ref().filter(|name| told.insert(name.as_str())) else { continue };
+            let end = self.places.get(name).and_then(|places| places.last_key_value()).map_or(0, |(_, end)| *end);
+            if let Some(Ok(file)) = self.named.get(name)
+                && !file.is_block_device()
+                && file.len() >= end.saturating_add(SECTOR)
+            {
+                let what = "the file of a VMDK extent is longer than the descriptor says: the rest is left out";
+                let found = Fault::damaged(file.name(), end, what).found(format!("{} bytes", file.len()));
+                opening.ledger.warn(found.against(format!("the descriptor says {end}")));
+            }
+        }
     }
 
     /// Opens the file that an extent line names; one that Windows wrote may lie in a folder by its separators.
