@@ -162,6 +162,49 @@ fn r15_r19_each_refusal_of_the_system_is_told_and_nothing_is_left_and_what_was_t
     }
 }
 
+/// What a run asks of the system, in order: `sync NAME`, `rename NAME`.
+fn order(folder: &Path, args: &[&str]) -> Vec<String> {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-y", "-o", "order", "-e", "trace=fsync,fdatasync,rename,renameat2"]);
+    Ran::of(command.current_dir(folder).arg(env!("CARGO_BIN_EXE_vdconv")).args(args)).succeeds();
+    let text = fs::read_to_string(folder.join("order")).unwrap();
+    let line = |line: &str| {
+        let sync = line.contains("sync(");
+        let path = if sync { line.split(['<', '>']).nth(1) } else { line.split('"').nth(3) }.unwrap();
+        let name = Path::new(path).file_name().unwrap().to_str().unwrap();
+        let name = match name {
+            list if list.ends_with(".list") => "list",
+            temporary if temporary.starts_with(".vdconv-") => "temporary",
+            folder if folder.starts_with("vdconv-test-") => "folder",
+            name => name,
+        };
+        format!("{} {name}", if sync { "sync" } else { "rename" })
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn r14_r15_all_is_on_stable_storage_before_it_has_a_name_and_folders_are_synced_after_renames() {
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+        return skipped("strace is not installed, or may not trace");
+    }
+    let folder = with_source(1 << 20);
+    // The body, and then what makes it an image.
+    let data = ["sync temporary", "sync temporary"];
+    let single = [&data[..], &["rename o.vmdk", "sync folder"]].concat();
+    assert_eq!(order(folder.path(), &["in.vhd", "o.vmdk"]), single);
+    assert_eq!(order(folder.path(), &["in.vhd", "o.vmdk", "--force"]), single);
+    let placed = ["rename p-flat.vmdk", "sync folder", "rename p.vmdk", "sync folder"];
+    let set = [&data[..], &data[..], &["sync list"], &placed[..]].concat();
+    assert_eq!(order(folder.path(), &["in.vhd", "p.vmdk", "-s", "flat"]), set);
+    // Old files go aside first, when the list that tells of it is in the folder.
+    let aside = ["sync list", "sync folder", "rename temporary", "rename temporary"];
+    let replaced = [&data[..], &data[..], &aside[..], &placed[..]].concat();
+    assert_eq!(order(folder.path(), &["in.vhd", "p.vmdk", "-s", "flat", "--force"]), replaced);
+    let nothing = order(folder.path(), &["in.vhd", "p.vmdk", "-s", "flat", "--force", "--no-sync"]);
+    assert!(nothing.iter().all(|step| step.starts_with("rename")), "{nothing:?}");
+}
+
 #[test]
 fn what_fails_behind_the_last_rename_is_a_warning() {
     if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {

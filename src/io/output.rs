@@ -241,7 +241,8 @@ impl Files {
     }
 
     fn publish(self) -> Result<Vec<Fault>, Fault> {
-        let Files { files, handles, options, surplus, mut lease } = self;
+        // The lease first: it is given up when all others are gone.
+        let Files { mut lease, files, handles, options, surplus } = self;
         // Handles are closed before any rename: some systems refuse to rename an open file.
         handles.close();
         let identity = |path: &Path, name: &Path| {

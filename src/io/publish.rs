@@ -30,7 +30,9 @@ impl Journal {
     /// The steps up to the one that makes the output be there. Old files go in the order of the journal: the one that names the
     /// others first, so that at no moment it stands beside new ones; the new one that names the others comes last.
     fn steps(&self, force: bool) -> Vec<Step<'_>> {
-        let mut steps: Vec<Step<'_>> = self.old.iter().map(Step::Aside).collect();
+        // What is about to be renamed stands in the list, and the list in the folder.
+        let mut steps: Vec<Step<'_>> = self.old.first().map(|_| Step::Sync).into_iter().collect();
+        steps.extend(self.old.iter().map(Step::Aside));
         match self.new.as_slice() {
             [single] if force => steps.push(Step::Replace(single)),
             [others @ .., last] => {
@@ -273,7 +275,7 @@ mod tests {
     fn what_cannot_get_its_name_back_is_kept_and_told_and_does_not_stop_the_others() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = set(folder.path(), true);
-        for step in journal.steps(true).iter().take(2) {
+        for step in journal.steps(true).iter().take(3) {
             carry_out(step, folder.path(), true).unwrap();
         }
         journal.old.truncate(2);
