@@ -142,16 +142,25 @@ fn vhd() -> (Vhd, Vec<u8>) {
 fn vhd_blocks_whose_entries_cannot_be() {
     let (vhd, file) = vhd();
     let first = (vhd.block_at(0) / 512) as u32;
-    for (block, sector, text) in [
-        (1u64, 0x00FF_FFFF, "outside the file"),
-        (2, first, "where another block lies"),
-        (3, first + 1, "where another block lies"),
-        (1, 1, "another structure"),
-        (0, 0, "another structure"),
-    ] {
+    for (block, sector, text) in
+        [(1u64, 0x00FF_FFFFu32, "outside the file"), (1, 1, "another structure"), (0, 0, "another structure")]
+    {
         let mut file = file.clone();
         put(&mut file, 1536 + block as usize * 4, &sector.to_be_bytes());
         Damaged::file("a.vhd", file, &small(), &[(block * BLOCK..(block + 1) * BLOCK, text)]).salvages();
+    }
+    // Of blocks that overlap nobody knows whose the bytes are: whichever entry is wrong, all are lost.
+    let second = first + 17;
+    for (block, sector, lost) in [
+        (2, first, vec![0..BLOCK, 2 * BLOCK..3 * BLOCK]),
+        (0, second + 17, vec![0..BLOCK, 2 * BLOCK..3 * BLOCK]),
+        (3, first + 1, vec![0..2 * BLOCK, 3 * BLOCK..4 * BLOCK]),
+        (0, second + 16, vec![0..3 * BLOCK]),
+    ] {
+        let mut file = file.clone();
+        put(&mut file, 1536 + block * 4, &sector.to_be_bytes());
+        let lost: Vec<_> = lost.into_iter().map(|range| (range, "where another block lies")).collect();
+        Damaged::file("a.vhd", file, &small(), &lost).salvages();
     }
     // Neighbours that are lost for the same reason are one range; others are not.
     let mut file = file.clone();
@@ -235,14 +244,22 @@ fn vmdk_grains_whose_entries_cannot_be() {
     for (number, values, text) in [
         (1u64, [0x00FF_FFFF; 2], "entry cannot be"),
         (0, [1, 1], "entry cannot be"),
-        (2, [first; 2], "where another grain lies"),
-        (3, [first + 1; 2], "where another grain lies"),
         (3, [0x00FF_FFFF, 30], "entries cannot be"),
         (1, [first + 2 * grain, first + grain], "its copy differ"),
         (5, [0x00FF_FFFF; 2], "entry cannot be"),
     ] {
         let lost = number * GRAIN..((number + 1) * GRAIN).min(guest.len() as u64);
         Damaged::file("a.vmdk", entries(number, values), &guest, &[(lost, text)]).salvages();
+    }
+    // Of grains that overlap nobody knows whose the bytes are: whichever entry is wrong, all are lost.
+    for (number, sector, lost) in [
+        (2, first, vec![0..GRAIN, 2 * GRAIN..3 * GRAIN]),
+        (0, first + 2 * grain, vec![0..GRAIN, 2 * GRAIN..3 * GRAIN]),
+        (3, first + 1, vec![0..2 * GRAIN, 3 * GRAIN..4 * GRAIN]),
+        (1, first + 4 * grain - 1, vec![GRAIN..2 * GRAIN, 3 * GRAIN..5 * GRAIN]),
+    ] {
+        let lost: Vec<_> = lost.into_iter().map(|range| (range, "where another grain lies")).collect();
+        Damaged::file("a.vmdk", entries(number, [sector; 2]), &guest, &lost).salvages();
     }
     // One of two copies is sound: nothing is lost, and a warning says so.
     let f = folder(&[("a.vmdk", &entries(1, [0x00FF_FFFF, first + grain]))]);
@@ -515,7 +532,8 @@ fn esxis_redo_logs() {
     };
     let entry = |at: usize| u32::from_le_bytes(delta[at..at + 4].try_into().unwrap());
     case(with(table, 0x00FF_FFFF), &[(0..512, "entry cannot be")]);
-    case(with(table + 4, entry(table)), &[(512..1024, "where another grain lies")]);
+    case(with(table + 4, entry(table)), &[(0..1024, "where another grain lies")]);
+    case(with(table, entry(table + 4)), &[(0..1024, "where another grain lies")]);
     case(with(2048 + 4, 0x00FF_FFFF), &[(4096 * 512..8192 * 512, "directory entry cannot be")]);
     // Cut in the last sector stored, and in front of it.
     for (cut, text) in [(100u64, "cut by the end"), (512, "cannot be")] {
@@ -546,7 +564,11 @@ fn sesparse_snapshots() {
         entries.push((grain, value));
         sesparse(&entries, &data, 0)
     };
-    case(with(1, at(5)), &[(4096..8192, "where another grain lies")]);
+    case(with(1, at(5)), &[(0..8192, "where another grain lies")]);
+    case(
+        with(0, at(10)),
+        &[(0..4096, "where another grain lies"), (4999 * 4096..5000 * 4096, "where another grain lies")],
+    );
     case(with(1, at(1_000_000)), &[(4096..8192, "behind the last one")]);
     case(with(1, 5 << 60), &[(4096..8192, "grain table entry")]);
     case(with(3, 1), &[(3 * 4096..4 * 4096, "grain table entry")]);
@@ -598,6 +620,14 @@ fn extents_that_are_missing_short_or_not_to_be_had() {
     case_of(Some(lost_directory), "directory lies outside");
     let short = vec![("a.vmdk", text(pieces)), ("a-s1.vmdk", one.clone()), ("a-s2.vmdk", sparse(128..256))];
     case(short, &[(256 * 512..end, "capacity is less")]);
+    // A grain of the second piece lies behind the first in the disk.
+    let mut damaged = two.clone();
+    let image = Sparse { descriptor: String::new(), ..Sparse::of(&part(128..300)) };
+    for directory in [image.rgd(), image.gd()] {
+        put(&mut damaged, image.entry_at(directory, 1), &0x00FF_FFFFu32.to_le_bytes());
+    }
+    let files = vec![("a.vmdk", text(pieces)), ("a-s1.vmdk", one.clone()), ("a-s2.vmdk", damaged)];
+    case(files, &[(256 * 512..end, "entry cannot be")]);
     // What leads outside is no loss: the user may follow it. Nor is a disk of which nothing is left a disk.
     let outside = "RW 100 FLAT \"a-f1.vmdk\" 0\nRW 200 FLAT \"../a-f2.vmdk\" 0";
     for (text, files, words) in [

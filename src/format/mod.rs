@@ -326,8 +326,9 @@ impl OpenOptions {
         }
     }
 
-    /// May the end of the image be cut off?
-    pub fn may_lack_end(&self) -> bool {
+    /// Is the image opened for a run that goes on over losses? Then its end may be cut off, and of units that overlap nobody knows whose
+    /// the bytes are: tables are looked through first, so that all of them are lost, not the later alone.
+    pub fn expects_losses(&self) -> bool {
         self.lacks == Lacks::Data
     }
 }

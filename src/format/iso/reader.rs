@@ -88,7 +88,7 @@ fn hold_against_length(
         return Ok(None);
     }
     let lost = short("the ISO image is truncated").advice(NOT_WHOLE);
-    match opening.options.may_lack_end() {
+    match opening.options.expects_losses() {
         true => Ok(Some((expected, lost))),
         false => Err(lost),
     }

@@ -2,7 +2,8 @@
 //!
 //! An entry is the sector (512 bytes) at which a block's bitmap begins; 0xFFFFFFFF: the block is not allocated.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use byteorder::{BigEndian, ByteOrder};
@@ -28,6 +29,8 @@ pub struct BlockAllocationTable {
     entries: u32,
     /// Bytes that an allocated block takes up, bitmap included.
     unit: u64,
+    /// Where no block can be.
+    taken: Vec<Range<u64>>,
     state: Mutex<State>,
 }
 
@@ -36,6 +39,10 @@ struct State {
     claims: Claims,
     /// Pages whose entries were claimed: a page that is read again does not claim again.
     claimed: HashMap<u32, Conflicts>,
+    /// Sectors of the blocks that overlap one that was claimed earlier.
+    contested: BTreeSet<u32>,
+    /// All pages were claimed before any block was read: the earlier of two that overlap is known too.
+    looked_through: bool,
 }
 
 /// Entries that were read, from a first one on.
@@ -72,13 +79,36 @@ pub enum Entry {
 impl BlockAllocationTable {
     /// The table of `entries` entries at byte `at`; the caller has held both against the file's length.
     pub fn new(file: Arc<InputFile>, ledger: Arc<Ledger>, at: u64, entries: u32, unit: u64) -> BlockAllocationTable {
-        let state = State { pages: VecDeque::new(), claims: Claims::new(unit, SECTOR), claimed: HashMap::new() };
-        BlockAllocationTable { file, ledger, at, entries, unit, state: Mutex::new(state) }
+        let state = State {
+            pages: VecDeque::new(),
+            claims: Claims::new(unit, SECTOR),
+            claimed: HashMap::new(),
+            contested: BTreeSet::new(),
+            looked_through: false,
+        };
+        BlockAllocationTable { file, ledger, at, entries, unit, taken: Vec::new(), state: Mutex::new(state) }
     }
 
     /// Byte offset of an entry, for messages.
     pub fn byte_of(&self, block: u32) -> u64 {
         self.at + u64::from(block) * 4
+    }
+
+    /// Looks at the whole table, so that of blocks that overlap each is told, not the later alone.
+    /// An entry that leads onto what else is `taken` is wrong for certain, and takes no other block's place.
+    pub fn look_through(&mut self, taken: &[(Range<u64>, &'static str)]) -> Result<(), Fault> {
+        self.taken = taken.iter().map(|(span, _)| span.clone()).collect();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..self.entries.div_ceil(PAGE)).try_for_each(|page| self.page(&mut state, page).map(drop))?;
+        state.looked_through = true;
+        Ok(())
+    }
+
+    /// Does a block at this sector share bytes with one that another has too?
+    fn is_contested(&self, state: &State, sector: u32) -> bool {
+        let reach = u32::try_from(self.unit.div_ceil(SECTOR)).unwrap_or(u32::MAX).saturating_sub(1);
+        let near = sector.saturating_sub(reach)..=sector.saturating_add(reach);
+        state.looked_through && state.contested.range(near).next().is_some()
     }
 
     /// What the table says about `block`; looks at one page.
@@ -99,6 +129,7 @@ impl BlockAllocationTable {
                 Some(Some(conflicts)) if conflicts.get((block % PAGE) as usize) == Some(&true) => {
                     Entry::Overlapping(*sector)
                 }
+                _ if self.is_contested(&state, *sector) => Entry::Overlapping(*sector),
                 _ => Entry::At(*sector),
             }),
             (Some(_), Ok(free)) => Ok(Entry::Unallocated { until: block + free }),
@@ -154,7 +185,8 @@ impl BlockAllocationTable {
         }
         let entries = self.read(page * PAGE, PAGE)?;
         if !state.claimed.contains_key(&page) {
-            let conflicts = self.claim(&mut state.claims, page * PAGE, &entries);
+            let State { claims, contested, .. } = &mut **state;
+            let conflicts = self.claim(claims, contested, page * PAGE, &entries);
             state.claimed.insert(page, conflicts);
         }
         if state.pages.len() == KEPT {
@@ -164,7 +196,7 @@ impl BlockAllocationTable {
         Ok(0)
     }
 
-    fn claim(&self, claims: &mut Claims, first: u32, page: &Page) -> Conflicts {
+    fn claim(&self, claims: &mut Claims, contested: &mut BTreeSet<u32>, first: u32, page: &Page) -> Conflicts {
         let mut conflicts: Conflicts = None;
         let was_full = claims.is_full();
         let entries = &page.entries;
@@ -174,7 +206,9 @@ impl BlockAllocationTable {
             }
             let at = u64::from(*sector) * SECTOR;
             // What begins outside the file is lost anyway, and would cost memory here.
-            if at < self.file.len() && claims.claim(at) == Claim::Overlaps {
+            let certain = self.taken.iter().any(|span| at < span.end && span.start < at + self.unit);
+            if at < self.file.len() && !certain && claims.claim(at) == Claim::Overlaps {
+                contested.insert(*sector);
                 let page = conflicts.get_or_insert_with(|| vec![false; entries.len()]);
                 page.get_mut(index).into_iter().for_each(|conflict| *conflict = true);
             }

@@ -204,8 +204,11 @@ impl Vhd<'_> {
         let batmap = tapdisk::look(&file, &self.located.footer, table_end, data_end)?;
         unread.extend(batmap.into_iter().map(|span| (span, "batmap")));
         let bitmap_len = header::bitmap_len(header.block_size);
-        let bat =
+        let mut bat =
             BlockAllocationTable::new(Arc::clone(&file), Arc::clone(&ledger), table, entries, bitmap_len + block_size);
+        if self.opening.options.expects_losses() {
+            bat.look_through(&taken)?;
+        }
         unread.extend(header.locators.iter().map(|locator| {
             let end = locator.data_offset.saturating_add(locator.data_length.into());
             (locator.data_offset..end, "parent locator")

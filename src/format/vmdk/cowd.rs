@@ -67,7 +67,7 @@ pub fn read(file: &InputFile, opening: &Opening<'_>) -> Result<SparseHeader, Fau
         let cut = damaged(at::FREE_SECTOR, "COWD free sector lies behind the file's end")
             .against(format!("the file has {len_sectors}"));
         // What the tables have behind the end is lost, entry by entry.
-        match opening.options.may_lack_end() {
+        match opening.options.expects_losses() {
             true => opening.ledger.warn(cut),
             false => return Err(cut),
         }

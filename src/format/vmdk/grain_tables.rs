@@ -8,7 +8,7 @@ mod entries;
 mod witness;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,6 +60,10 @@ struct State {
     claims: Claims,
     /// Tables whose grains were claimed, with those that overlap others.
     claimed: HashMap<u64, Vec<usize>>,
+    /// Sectors of the grains that overlap one that was claimed earlier.
+    contested: BTreeSet<u64>,
+    /// All tables were claimed before any grain was read: the earlier of two that overlap is known too.
+    looked_through: bool,
     /// First sectors of the tables that were read, with the number of each.
     placed: BTreeMap<u64, u64>,
     /// Grains that the tables read so far have, or may once have had, in the file: one that became zero leaves its place.
@@ -157,6 +161,8 @@ impl GrainTables {
             pages: directories.iter().map(|_| None).collect(),
             claims: Claims::new(grain, SECTOR),
             claimed: HashMap::new(),
+            contested: BTreeSet::new(),
+            looked_through: false,
             placed: BTreeMap::new(),
             named: 0,
             walked: (0, header.overhead),
@@ -165,6 +171,24 @@ impl GrainTables {
         let tables_end = if kind == Kind::Plain && believed { header.overhead } else { u64::MAX };
         let state = Mutex::new(state);
         Ok(GrainTables { kind, file, ledger, header, guest_start, directories, floor, tables_end, state })
+    }
+
+    /// Looks at all tables, so that of grains that overlap each is told, not the later alone. Packed grains say themselves whose they are.
+    pub fn look_through(&self) -> Result<(), Fault> {
+        if matches!(self.kind, Kind::Packed(_)) {
+            return Ok(());
+        }
+        let (mut at, end) = (0, self.header.capacity.saturating_mul(SECTOR));
+        let table = u64::from(self.header.gtes_per_gt) * self.header.grain_sectors * SECTOR;
+        while at < end {
+            // The next table, or what follows tables that are not there.
+            let (until, _) = self.run_at(at, end)?;
+            at = until.max(at - at % table + table);
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.tables.clear();
+        state.looked_through = true;
+        Ok(())
     }
 
     /// What holds the bytes from `from` on, up to `limit` at most, both counted from the extent's start; looks at one table.
@@ -467,7 +491,7 @@ impl GrainTables {
 
     /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
     fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
-        let State { claims, claimed, placed, named, .. } = state;
+        let State { claims, claimed, placed, named, contested, looked_through, .. } = state;
         if let Entry::Vacant(first_look) = claimed.entry(number) {
             let table = self.header.gt_sectors();
             let on_a_table = |sector: u64| {
@@ -478,17 +502,24 @@ impl GrainTables {
                 _ => None,
             });
             let overlapping = places
-                .filter(|(_, sector)| on_a_table(*sector) || claims.claim(sector * SECTOR) == Claim::Overlaps)
+                .filter(|(_, sector)| {
+                    let overlaps = !on_a_table(*sector) && claims.claim(sector * SECTOR) == Claim::Overlaps;
+                    overlaps.then(|| contested.insert(*sector));
+                    overlaps || on_a_table(*sector)
+                })
                 .map(|(index, _)| index)
                 .collect();
             first_look.insert(overlapping);
             *named += grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count() as u64;
         }
-        for index in claimed.get(&number).into_iter().flatten() {
-            if let Some(grain) = grains.get_mut(*index)
-                && let Grain::At(sector) = *grain
-            {
-                let primary = (table_byte + *index as u64 * 4, sector);
+        let overlapping = claimed.get(&number);
+        for (index, grain) in grains.iter_mut().enumerate() {
+            let Grain::At(sector) = *grain else { continue };
+            let start = u64::from(sector);
+            let near = start.saturating_sub(self.header.grain_sectors - 1)..start + self.header.grain_sectors;
+            let contested = *looked_through && contested.range(near).next().is_some();
+            if contested || overlapping.is_some_and(|overlapping| overlapping.binary_search(&index).is_ok()) {
+                let primary = (table_byte + index as u64 * 4, sector);
                 *grain = Grain::Lost(Loss {
                     what: "VMDK grain lies where another grain lies, or a table",
                     primary,

@@ -210,6 +210,9 @@ impl Image {
         }
         if line.kind == ExtentType::SeSparse {
             let tables = SeTables::open(Arc::clone(&file), &opening.ledger, opening.options.ignore_log)?;
+            if opening.options.expects_losses() {
+                tables.look_through()?;
+            }
             let stored = len.min(tables.capacity.saturating_mul(SECTOR));
             let short = Fault::damaged(file.name(), 16, "VMDK extent capacity is less than the descriptor says")
                 .found(format!("{} sectors", tables.capacity))
@@ -372,6 +375,9 @@ impl Image {
         let start = self.extents.len();
         if stored > 0 {
             let tables = GrainTables::open(Arc::clone(&file), Arc::clone(&opening.ledger), header, start, kind)?;
+            if opening.options.expects_losses() {
+                tables.look_through()?;
+            }
             let tables = Box::new(tables);
             self.extents.push(
                 stored,

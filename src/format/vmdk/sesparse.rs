@@ -15,7 +15,7 @@
 //! bits: 0 not here, 1 unmapped and 2 zero (zero, whatever the parent holds), 3 a grain, whose number's low 12 bits stand in bits 48 to
 //! 59 and whose other bits in bits 0 to 47.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use byteorder::{ByteOrder, LittleEndian};
@@ -75,6 +75,10 @@ struct State {
     claims: Claims,
     /// Tables whose grains were claimed, with those that another has too.
     claimed: HashMap<u64, Vec<usize>>,
+    /// Places of the grains that were claimed earlier by another.
+    contested: BTreeSet<u64>,
+    /// All tables were claimed before any grain was read: the earlier of two that overlap is known too.
+    looked_through: bool,
 }
 
 /// A table's entries.
@@ -189,7 +193,13 @@ impl SeTables {
             }
         }
         let grains_end = end(grains, field(at::GRAINS_SIZE)).saturating_mul(SECTOR).min(file.len());
-        let state = State { kept: VecDeque::new(), claims: Claims::new(GRAIN, GRAIN), claimed: HashMap::new() };
+        let state = State {
+            kept: VecDeque::new(),
+            claims: Claims::new(GRAIN, GRAIN),
+            claimed: HashMap::new(),
+            contested: BTreeSet::new(),
+            looked_through: false,
+        };
         Ok(SeTables { file, capacity, directory, tables, tables_count, grains, grains_end, state: Mutex::new(state) })
     }
 
@@ -202,6 +212,18 @@ impl SeTables {
         let known = unread.first().map_or(page.len(), |unread| in_memory(unread.bytes.start - at));
         let page = page.get(..known).unwrap_or_default();
         Ok(page.chunks_exact(8).take_while(|entry| LittleEndian::read_u64(entry) == 0).count().max(1) as u64)
+    }
+
+    /// Looks at all tables, so that of grains that overlap each is told, not the later alone.
+    pub fn look_through(&self) -> Result<(), Fault> {
+        let (mut at, end) = (0, self.capacity.saturating_mul(SECTOR));
+        while at < end {
+            // The next table, or what follows tables that are not there.
+            let (until, _) = self.run_at(at, end)?;
+            at = until.max((at / (TABLE_ENTRIES * GRAIN) + 1) * TABLE_ENTRIES * GRAIN);
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).looked_through = true;
+        Ok(())
     }
 
     /// What holds the bytes from `from` on, up to `limit` at most, both counted from the extent's start; looks at one table.
@@ -288,21 +310,23 @@ impl SeTables {
                 table
             }
         };
-        if !state.claimed.contains_key(&number) {
-            let places = table
-                .entries
-                .iter()
-                .enumerate()
-                .filter(|(_, entry)| **entry >> 60 == 3)
-                .map(|(index, entry)| (index, self.place(*entry)));
-            let inside = places.filter(|(_, at)| *at < self.file.len());
-            let overlapping = inside
-                .filter(|(_, at)| state.claims.claim(at / GRAIN * GRAIN) == Claim::Overlaps)
-                .map(|(index, _)| index)
-                .collect();
-            state.claimed.insert(number, overlapping);
+        let State { claims, claimed, contested, looked_through, .. } = &mut *state;
+        let places = || {
+            let grains = table.entries.iter().enumerate().filter(|(_, entry)| **entry >> 60 == 3);
+            let places = grains.map(|(index, entry)| (index, self.place(*entry) / GRAIN * GRAIN));
+            places.filter(|(_, at)| at.checked_add(GRAIN).is_some_and(|end| end <= self.grains_end))
+        };
+        if !claimed.contains_key(&number) {
+            let overlaps = places().filter(|(_, at)| claims.claim(*at) == Claim::Overlaps).collect::<Vec<_>>();
+            contested.extend(overlaps.iter().map(|(_, at)| *at));
+            claimed.insert(number, overlaps.into_iter().map(|(index, _)| index).collect());
         }
-        let overlapping = state.claimed.get(&number).cloned().unwrap_or_default();
+        let overlapping = match looked_through {
+            true if !contested.is_empty() => {
+                places().filter(|(_, at)| contested.contains(at)).map(|(index, _)| index).collect()
+            }
+            _ => claimed.get(&number).cloned().unwrap_or_default(),
+        };
         Ok((table, overlapping))
     }
 }
