@@ -35,9 +35,6 @@ impl InputFile {
                     // What lies in front of the byte that failed is there.
                     let failed = fault.byte().unwrap_or(from).min(until - 1);
                     (from, step) = (from.max(failed - failed % SECTOR), SECTOR);
-                    if unread.is_empty() {
-                        self.read_alone(&(at..end));
-                    }
                 }
                 Err(fault) => {
                     place.fill(0);

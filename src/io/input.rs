@@ -187,14 +187,6 @@ impl InputFile {
         self.bytes.with_file(|file| sys::read_at(file, bytes, at)).unwrap_or(Ok(0))
     }
 
-    /// Tells the system that this stretch is read sector by sector from now on; a hint, which may come to nothing.
-    pub(super) fn read_alone(&self, range: &Range<u64>) {
-        let _ = self.bytes.with_file(|file| {
-            sys::read_alone(file, range);
-            Ok(())
-        });
-    }
-
     /// Fills `bytes` from byte `at`. The caller has held the range against [`InputFile::len`]: an earlier end means that the file was
     /// cut while it was read.
     pub fn read_exact(&self, at: u64, bytes: &mut [u8]) -> Result<(), Fault> {

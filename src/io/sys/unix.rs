@@ -65,22 +65,6 @@ pub fn is_of_medium(error: &io::Error) -> bool {
     found.is_some_and(|errno| known.contains(&errno) || more.contains(&errno))
 }
 
-/// Before a stretch is read sector by sector: what the system has gathered around it is forgotten, and no more is gathered. In Linux's page cache
-/// one bad sector makes up to megabytes around it unreadable. A hint: where it is not taken, more fails than must.
-pub fn read_alone(file: &File, range: &Range<u64>) {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{Advice, fadvise};
-        let _ = fadvise(file, 0, None, Advice::Random);
-        // Whole pages alone are forgotten, and a large one that reaches further with all of it.
-        let start = range.start.saturating_sub(4 << 20);
-        let len = std::num::NonZeroU64::new(range.end.saturating_add(4 << 20) - start);
-        let _ = fadvise(file, start, len, Advice::DontNeed);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (file, range);
-}
-
 /// What a medium says of bytes that it cannot read.
 pub fn medium_error() -> io::Error {
     rustix::io::Errno::IO.into()

@@ -62,9 +62,6 @@ pub fn is_of_medium(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| [CRC, 25, 27, 30, 1117, 1392, 1393].contains(&code))
 }
 
-/// Before a stretch is read sector by sector: nothing is to be forgotten here.
-pub fn read_alone(_file: &File, _range: &Range<u64>) {}
-
 /// What a medium says of bytes that it cannot read.
 pub fn medium_error() -> io::Error {
     io::Error::from_raw_os_error(CRC)
