@@ -15,6 +15,7 @@
 //! bits: 0 not here, 1 unmapped and 2 zero (zero, whatever the parent holds), 3 a grain, whose number's low 12 bits stand in bits 48 to
 //! 59 and whose other bits in bits 0 to 47.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -316,10 +317,10 @@ impl SeTables {
             let places = grains.map(|(index, entry)| (index, self.place(*entry) / GRAIN * GRAIN));
             places.filter(|(_, at)| at.checked_add(GRAIN).is_some_and(|end| end <= self.grains_end))
         };
-        if !claimed.contains_key(&number) {
+        if let Entry::Vacant(first_look) = claimed.entry(number) {
             let overlaps = places().filter(|(_, at)| claims.claim(*at) == Claim::Overlaps).collect::<Vec<_>>();
             contested.extend(overlaps.iter().map(|(_, at)| *at));
-            claimed.insert(number, overlaps.into_iter().map(|(index, _)| index).collect());
+            first_look.insert(overlaps.into_iter().map(|(index, _)| index).collect());
         }
         let overlapping = match looked_through {
             true if !contested.is_empty() => {
