@@ -1,5 +1,6 @@
 //! `--salvage`: for each kind of damage that the readers know, exactly what is lost is listed and zero, and all else is right.
 #![cfg(unix)]
+#![allow(clippy::single_range_in_vec_init)] // lists of ranges, of which one is usual
 
 mod common;
 
