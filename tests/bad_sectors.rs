@@ -277,8 +277,15 @@ fn tables_of_esxis_redo_logs() {
 #[test]
 fn a_header_that_cannot_be_read_stays_an_error() {
     let guest = pattern(300, |_| false);
-    for (name, bytes) in [("a.vhd", Vhd::dynamic_of(&guest, 8192).build()), ("a.vmdk", Sparse::of(&guest).build())] {
-        let fault = Media::of(name, bytes, &[0..1]).salvaged(None, 1, true).unwrap_err();
+    // Of a stream that is the footer near its end: one that cannot be read is not one that was cut off.
+    let stream = Stream::of(&guest).build();
+    let footer = stream.len() as u64 - 1024;
+    for (name, bytes, bad) in [
+        ("a.vhd", Vhd::dynamic_of(&guest, 8192).build(), 0),
+        ("a.vmdk", Sparse::of(&guest).build(), 0),
+        ("a.vmdk", stream, footer),
+    ] {
+        let fault = Media::of(name, bytes, &[bad..bad + 1]).salvaged(None, 1, true).unwrap_err();
         assert_eq!(fault.kind(), Kind::Io, "{fault}");
     }
 }
