@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::vhd::Vhd;
-use common::{Ran, names, pattern, run, scratch, sha256};
+use common::{Ran, names, noise, pattern, run, scratch, sha256};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,18 +39,6 @@ fn dry(folder: &Path, args: &[&str]) -> (Ran, Value) {
     assert_eq!(names(folder), before, "a dry run writes nothing");
     let report = serde_json::from_str(&ran.out).unwrap();
     (ran, report)
-}
-
-/// Bytes that look random: nothing makes them smaller.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let words = (0..len / 8).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.collect()
 }
 
 #[test]

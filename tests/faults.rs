@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::vhd::Vhd;
-use common::{Ran, names, pattern, run, scratch, skipped, vmdk};
+use common::{Ran, names, noise, pattern, run, scratch, skipped, vmdk};
 use tempfile::TempDir;
 
 /// Every writer: OUTPUT, options, the files of the set.
@@ -25,18 +25,6 @@ const WRITERS: [(&str, &[&str], &[&str]); 10] = [
     ("o.vmdk", &["-s", "vmfs"], &["o-flat.vmdk", "o.vmdk"]),
     ("o.vmdk", &["-s", "vmfsThin"], &["o-flat.vmdk", "o.vmdk"]),
 ];
-
-/// Bytes that nothing makes smaller.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let words = (0..len / 8).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.collect()
-}
 
 /// A folder with `in.vhd`, of so many bytes.
 fn with_source(len: usize) -> TempDir {

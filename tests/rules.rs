@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use common::iso::iso;
 use common::process::{end, stopped_in_the_middle};
 use common::vhd::{Vhd, locator};
-use common::{Ran, fed, names, pattern, run, scratch, vdconv, vmdk};
+use common::{Ran, fed, names, noise, pattern, run, scratch, vdconv, vmdk};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 use vdconv::format::{self, FORMATS, OpenOptions};
@@ -52,16 +52,9 @@ fn guest() -> Vec<u8> {
 }
 
 fn subject(format: &str) -> Subject {
+    // Nothing that shrinks: what a limit stops must stop a stream too.
     let large = || {
-        // Nothing that shrinks: what a limit stops must stop a stream too.
-        let mut state = 0x9E37_79B9_7F4A_7C15u64;
-        let mut bytes = Vec::with_capacity(96 << 20);
-        for _ in 0..12 << 20 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            bytes.extend(state.to_le_bytes());
-        }
+        let mut bytes = noise(96 << 20);
         bytes[0] = 0;
         bytes
     };

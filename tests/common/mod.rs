@@ -142,6 +142,18 @@ pub fn pattern(sectors: u64, zero: impl Fn(u64) -> bool) -> Vec<u8> {
     bytes
 }
 
+/// Bytes that look random, always the same ones: nothing makes them smaller. `len` is whole words of 8.
+pub fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let words = (0..len / 8).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.collect()
+}
+
 /// The folder of judges and corpus: VDCONV_SHARED, else `../shared`.
 pub fn shared() -> PathBuf {
     std::env::var_os("VDCONV_SHARED")
