@@ -192,3 +192,92 @@ fn r14_a_run_that_fails_leaves_no_disk_on_the_device_and_says_so() {
     assert!(err.contains("interrupted; the device holds no whole disk now"), "{err}");
     assert!(device.content()[..1 << 20].iter().all(|byte| *byte == 0));
 }
+
+#[test]
+fn what_lies_behind_a_small_output_stays_whatever_its_kind_and_the_report_counts_it() {
+    let Some(device) = Loop::new() else { return };
+    put(device.path(), "in.vhd", &pattern(100, |_| false));
+    for options in [
+        &["-O", "vmdk"][..],
+        &["-O", "vmdk", "-s", "stream"],
+        &["-O", "vhd", "-s", "fixed"],
+        &["-O", "vhd", "--block-size", "512K"],
+    ] {
+        fs::write(&device.name, vec![OLD; SIZE]).unwrap();
+        let args = [&["in.vhd", &device.name, "--force", "--json"], options].concat();
+        let ran = run(device.path(), args);
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        let len = report["output"]["file_size"].as_u64().unwrap() as usize;
+        assert!(
+            len >= 100 * 512 && len <= report["bytes_written"].as_u64().unwrap() as usize + (1 << 20),
+            "{}",
+            ran.out
+        );
+        let content = device.content();
+        assert!(content[len..].iter().all(|byte| *byte == OLD), "{options:?}: behind {len} bytes");
+        assert!(content[len - 512..len] != vec![OLD; 512]);
+    }
+}
+
+#[test]
+fn r16_storage_is_known_by_whatever_node_leads_to_it() {
+    let Some(device) = Loop::new() else { return };
+    let again = |options: &[&str]| {
+        let mut command = Command::new("losetup");
+        let made = command.current_dir(device.path()).args(["--find", "--show"]).args(options).output().unwrap();
+        String::from_utf8(made.stdout).unwrap().trim().to_string()
+    };
+    let before = fs::read(device.path().join("backing")).unwrap();
+    for options in [&["backing"][..], &["--offset", "1048576", "backing"]] {
+        let other = again(options);
+        for dry in [None, Some("--dry-run")] {
+            let args = ["-f", "raw", other.as_str(), &device.name, "-O", "vmdk", "--force"];
+            let ran = run(device.path(), args.into_iter().chain(dry));
+            let back = ["-f", "raw", &device.name, other.as_str(), "-O", "vmdk", "--force"];
+            let turned = run(device.path(), back.into_iter().chain(dry));
+            if ran.status != Some(2) || turned.status != Some(2) {
+                let _ = Command::new("losetup").args(["--detach", &other]).status();
+            }
+            ran.fails(2, &["the output is the input"]);
+            turned.fails(2, &["the output is the input"]);
+        }
+        assert!(Command::new("losetup").args(["--detach", &other]).status().unwrap().success());
+    }
+    assert!(fs::read(device.path().join("backing")).unwrap() == before);
+}
+
+#[test]
+fn a_fixed_vhd_is_known_by_its_last_sector_which_is_written_last_and_never_left_behind() {
+    let Some(device) = Loop::new() else { return };
+    let guest = pattern(SIZE as u64 / 512 - 1, |_| false);
+    put(device.path(), "in.vhd", &guest);
+    let args = ["in.vhd", device.name.as_str(), "-O", "vhd", "-s", "fixed", "--force", "-j", "1"];
+    run(device.path(), args).succeeds();
+    let whole = device.content();
+    assert!(whole[..guest.len()] == guest && &whole[guest.len()..][..8] == b"conectix");
+    // In front of it a shorter disk would be taken for that VHD.
+    put(device.path(), "small.vhd", &pattern(100, |_| false));
+    for dry in [None, Some("--dry-run")] {
+        let args = ["small.vhd", &device.name, "-O", "raw", "--force"];
+        run(device.path(), args.into_iter().chain(dry)).fails(1, &["last sector would stay", "the footer of a VHD"]);
+    }
+    assert!(device.content() == whole);
+    // Killed at any write, it is the old one, untouched, or none.
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+        return skipped("strace is not installed, or may not trace");
+    }
+    for n in [1, 2, 3, 9, 16, 17, 18] {
+        fs::write(&device.name, &whole).unwrap();
+        let inject = format!("inject=pwrite64:signal=KILL:when={n}");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", &inject]);
+        let ran = command.current_dir(device.path()).arg(env!("CARGO_BIN_EXE_vdconv")).args(args).output().unwrap();
+        assert!(!ran.status.success(), "not killed at {n}");
+        // The first write takes away what the old one is known by.
+        let info = run(device.path(), ["info", &device.name, "--json"]);
+        let known = info.status == Some(0) && info.out.contains("\"format\":\"vhd\"");
+        assert_eq!(known, n == 1, "killed at {n}: {}", info.out);
+        assert_eq!(device.content() == whole, n == 1);
+    }
+}

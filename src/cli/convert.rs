@@ -10,7 +10,7 @@ use vdconv::fault::{Fault, Kind};
 use vdconv::format::open_end::OpenEnd;
 use vdconv::format::{Lacks, OpenOptions, Records, Wish};
 use vdconv::image::{Disk, Facts, Feed, Identifiers, Ledger, Losses, Order, Plan, Writer};
-use vdconv::io::{OutputOptions, Outputs, sys};
+use vdconv::io::{OutputOptions, Outputs, Pending, sys};
 
 use super::args::ConvertArgs;
 use super::base::Under;
@@ -59,41 +59,50 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let wanted = destination.wanted(writer.plan());
     let files: Vec<_> = source.files().iter().chain(base.into_iter().flat_map(Disk::files)).cloned().collect();
     destination.refuse_what_cannot_be(writer.plan(), &files)?;
+    let say = |lines: &mut dyn Iterator<Item = String>| {
+        if !args.quiet {
+            lines.for_each(|line| show::note(&format!("vdconv: note: {line}")));
+        }
+    };
     // From here on there is something to clean up.
     interrupt.watch()?;
-    let (lease, found) = match args.dry_run {
-        true => destination.may_be_written().map(|()| None)?,
-        false => destination.lease(&files)?,
+    let (mut lease, mut pending, mut warnings) = (None, Pending::default(), Vec::new());
+    match args.dry_run {
+        true => pending = destination.look(writer.plan(), &files)?,
+        false => {
+            if let Some((right, found)) = destination.lease(&files)? {
+                // Told whatever becomes of this run.
+                say(&mut found
+                    .removed
+                    .iter()
+                    .map(|path| format!("removed what a killed run left: {}", path.display())));
+                say(&mut found
+                    .back
+                    .iter()
+                    .map(|path| format!("put back what a killed run was replacing: {}", path.display())));
+                warn(args, &found.warnings);
+                (lease, warnings) = (Some(right), found.warnings);
+            }
+        }
     }
-    .unzip();
-    Outputs::refuse_existing(&wanted, args.force)?;
+    Outputs::refuse_existing(&wanted, args.force, &pending)?;
     let surplus = destination.surplus(&wanted, &files)?;
 
     let ledgers: Vec<_> =
         [Some(source.ledger()), base.map(|base| Arc::clone(&base.ledger))].into_iter().flatten().collect();
-    let mut warnings: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
-    warnings.extend(under.as_ref().and_then(Under::outside));
+    let mut early: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
+    early.extend(under.as_ref().and_then(Under::outside));
     // A raw disk may become anything again; the others are for machines.
     if let Some(why) = source.facts().unfit_for_machines.filter(|_| !kind.subformat.name.is_empty()) {
-        warnings.push(Fault::new(Kind::Unsupported, &args.input, why));
+        early.push(Fault::new(Kind::Unsupported, &args.input, why));
     }
     if let Some(folder) = destination.files_folder() {
-        warnings.extend(space(&source, folder, writer.plan())?);
+        early.extend(space(&source, folder, writer.plan())?);
     }
-    let found = found.unwrap_or_default();
-    warnings.extend(found.warnings);
-    let warn = |warnings: &[Fault]| {
-        if !args.quiet {
-            show::warnings(warnings);
-        }
-    };
-    warn(&warnings);
+    warn(args, &early);
+    warnings.extend(early);
     let jobs = jobs(args);
-    if !args.quiet {
-        let left = found.removed.iter().map(|path| format!("removed what a killed run left: {}", path.display()));
-        let notes = writer.plan().notes.iter().cloned().chain(left);
-        notes.for_each(|note| show::note(&format!("vdconv: note: {note}")));
-    }
+    say(&mut writer.plan().notes.iter().cloned());
     if args.verbose {
         show::note(&decisions(source.facts(), kind, writer.as_ref(), jobs));
     }
@@ -102,7 +111,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     if args.dry_run {
         let measured = dry_run::measure(args, source, base, writer.as_ref(), &losses, interrupt)?;
         let late: Vec<_> = ledgers.iter().flat_map(|ledger| [ledger.drain(), ledger.surplus()].concat()).collect();
-        warn(&late);
+        warn(args, &late);
         warnings.extend(late);
         losses.iter().for_each(|lost| show::lost(&lost));
         let free = destination.files_folder().and_then(|folder| sys::free_space(folder).ok());
@@ -123,13 +132,13 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let mut late: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
     late.extend(ledgers.iter().flat_map(|ledger| ledger.surplus()));
     late.extend(losses.remarks());
-    warn(&late);
+    warn(args, &late);
     warnings.extend(late);
     losses.iter().for_each(|lost| show::lost(&lost));
     let bytes_written = outputs.bytes_written();
     let (file_size, allocated_size) = outputs.sizes();
     let afterwards = outputs.publish()?;
-    warn(&afterwards);
+    warn(args, &afterwards);
     warnings.extend(afterwards);
 
     let done = Done {
@@ -160,6 +169,12 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         show::note(&done.closing_line());
     }
     Ok(exit_status(&losses))
+}
+
+fn warn(args: &ConvertArgs, warnings: &[Fault]) {
+    if !args.quiet {
+        show::warnings(warnings);
+    }
 }
 
 fn exit_status(losses: &Losses) -> ExitCode {

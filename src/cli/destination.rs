@@ -8,7 +8,7 @@ use vdconv::fault::{Fault, Kind};
 use vdconv::format::{self, Takes};
 use vdconv::image::Plan;
 use vdconv::io::sys::{self, FileKind};
-use vdconv::io::{Device, Found, InputFile, Lease, OutputFile, OutputOptions, Outputs, Pipe, Target};
+use vdconv::io::{Device, Found, InputFile, Lease, OutputFile, OutputOptions, Outputs, Pending, Pipe, Target};
 
 use super::args::ConvertArgs;
 use super::interrupt::Interrupt;
@@ -37,6 +37,18 @@ pub struct Opening<'a> {
     pub inputs: &'a [Arc<InputFile>],
     pub how: OutputOptions,
     pub interrupt: &'a Interrupt,
+}
+
+/// Refuses a device whose last sector would stay, and make another disk of what was written in front of it.
+fn refuse_an_end_that_stays(device: &Path, len: Option<u64>) -> Result<(), Fault> {
+    match format::claimed_by_its_end(device, len) {
+        None => Ok(()),
+        Some(title) => {
+            Err(Fault::new(Kind::Exists, device, "the device's last sector would stay, and be taken for the disk's")
+                .found(format!("the footer of a {title}"))
+                .advice("overwrite it first: blkdiscard, wipefs, or dd"))
+        }
+    }
 }
 
 impl Destination {
@@ -134,12 +146,22 @@ impl Destination {
         }
     }
 
-    /// Pieces of the set that OUTPUT is now, which the new output does not have: removed when it is replaced.
+    /// Pieces of the set that OUTPUT is now, which the new output does not have: removed when it is replaced. Pieces that another disk
+    /// has too are not, and never replaced.
     pub fn surplus(&self, wanted: &[OutputFile], inputs: &[Arc<InputFile>]) -> Result<Vec<PathBuf>, Fault> {
         let Destination::Files(target) = self else { return Ok(Vec::new()) };
-        let mut pieces = format::pieces(&target.file(None));
+        let output = target.file(None);
+        for OutputFile { path, .. } in wanted.iter().filter(|file| file.path != output) {
+            if let Some(other) = format::owner_beside(path, &output) {
+                return Err(Fault::new(Kind::Exists, path, "a piece of another disk has this name")
+                    .found(other.display())
+                    .advice("name another output, or remove that disk first"));
+            }
+        }
+        let mut pieces = format::pieces(&output);
         pieces.retain(|piece| wanted.iter().all(|file| file.path != *piece));
         Outputs::refuse_inputs(pieces.iter(), inputs)?;
+        pieces.retain(|piece| format::owner_beside(piece, &output).is_none());
         Ok(pieces)
     }
 
@@ -155,16 +177,29 @@ impl Destination {
             (Destination::Pipe(name), _) => Ok(Outputs::into_pipe(Pipe::open(name, interrupt.shared())?)),
             (Destination::Device(name), _) => {
                 let len = plan.files.first().and_then(|file| file.len);
-                Ok(Outputs::onto_device(Device::open(name, len, inputs, how.sync)?))
+                let device = Device::open(name, len, inputs, how.sync)?;
+                refuse_an_end_that_stays(name, len)?;
+                Ok(Outputs::onto_device(device))
             }
         }
     }
 
-    /// Refuses a folder that takes no file; for a dry run, which does not try.
-    pub fn may_be_written(&self) -> Result<(), Fault> {
-        let Destination::Files(target) = self else { return Ok(()) };
-        sys::may_write(target.folder())
-            .map_err(|error| Fault::io(target.file(None), "cannot make a file in the output's folder", error))
+    /// Refuses what [`Destination::lease`] and [`Destination::create`] would refuse; for a dry run, which changes nothing.
+    pub fn look(&self, plan: &Plan, inputs: &[Arc<InputFile>]) -> Result<Pending, Fault> {
+        match self {
+            Destination::Files(target) => {
+                sys::may_write(target.folder()).map_err(|error| {
+                    Fault::io(target.file(None), "cannot make a file in the output's folder", error)
+                })?;
+                Lease::look(target, inputs)
+            }
+            Destination::Device(name) => {
+                let len = plan.files.first().and_then(|file| file.len);
+                Device::look(name, len, inputs)?;
+                refuse_an_end_that_stays(name, len).map(|()| Pending::default())
+            }
+            Destination::Pipe(_) => Ok(Pending::default()),
+        }
     }
 
     /// The right to write files; an error where another run is writing them.

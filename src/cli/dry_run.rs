@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vdconv::engine::{self, AllData, Control, Measured};
+use vdconv::engine::{self, Control, Measured};
 use vdconv::fault::Fault;
 use vdconv::image::{Disk, Losses, Writer};
 
@@ -44,7 +44,7 @@ pub fn measure(
     }
     match source {
         // What comes through a pipe is not taken out of it.
-        Source::Stream(_) => engine::measure(&mut AllData::new(writer.plan().virtual_size), writer, control),
+        Source::Stream(_) => engine::measure_unseen(writer, control),
         disk => {
             let (_disk, mut feed) = disk.into_feed(base, writer.plan().test_unit);
             engine::measure(feed.as_mut(), writer, control)

@@ -14,6 +14,17 @@ pub struct Measured {
     pub written: u64,
 }
 
+/// The same of a disk of which nothing is known but its size: all of it may be data.
+pub fn measure_unseen(writer: &dyn Writer, control: Control<'_>) -> Result<Option<Measured>, Fault> {
+    let plan = writer.plan();
+    // Of kinds whose files have a length of their own there is nothing to find out.
+    if let Some(lens) = plan.files.iter().map(|file| file.len).collect::<Option<Vec<u64>>>() {
+        let written = lens.iter().fold(0, |sum: u64, len| sum.saturating_add(*len));
+        return Ok(Some(Measured { lens, written }));
+    }
+    measure(&mut AllData { at: 0, end: plan.virtual_size }, writer, control)
+}
+
 /// Walks over `feed` as a conversion does, and lets the placer place all that may be data. What the map says to be lost is an error, or
 /// listed, as in a conversion. `None`: the placer could not place that much, and the data alone tells whether it needs to.
 pub fn measure(feed: &mut dyn Feed, writer: &dyn Writer, control: Control<'_>) -> Result<Option<Measured>, Fault> {
@@ -104,17 +115,10 @@ impl Sum {
     }
 }
 
-/// A disk of which nothing is known but its size: all of it may be data.
-pub struct AllData {
+/// A disk that is all data.
+struct AllData {
     at: u64,
     end: u64,
-}
-
-impl AllData {
-    /// Of `size` bytes.
-    pub fn new(size: u64) -> AllData {
-        AllData { at: 0, end: size }
-    }
 }
 
 impl Feed for AllData {

@@ -8,6 +8,6 @@ mod turnstile;
 mod walk;
 
 pub use convert::{Control, Sources, Tally, convert};
-pub use measure::{AllData, Measured, measure};
+pub use measure::{Measured, measure, measure_unseen};
 pub use turnstile::Turnstile;
 pub use walk::MapFeed;

@@ -93,6 +93,8 @@ pub struct Format {
     pub stray: Option<fn(&Probe<'_>) -> Option<Fault>>,
     /// The names of the files beside an image that are pieces of it and of nothing else; `None` where it never has any.
     pub pieces: Option<fn(&InputFile) -> Vec<String>>,
+    /// The image beside a file that names it as its piece, other than the one of this name; `None` where the format has no pieces.
+    pub owner_beside: Option<fn(&InputFile, &std::ffi::OsStr) -> Option<PathBuf>>,
     /// Opens an image; `None` where the format is only written.
     pub open: Option<Open>,
     /// Which of the identifiers and fields that the user may give it has a place for.
@@ -394,6 +396,20 @@ pub fn pieces(name: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = named.iter().map(|piece| name.with_file_name(piece)).collect();
     paths.retain(|path| std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()));
     paths
+}
+
+/// The image beside the piece at `piece`, but for the one at `output`, that says that the piece is its own. None where the piece is not
+/// there.
+pub fn owner_beside(piece: &Path, output: &Path) -> Option<PathBuf> {
+    let file = Gate::new().typed(piece).ok()?;
+    FORMATS.iter().find_map(|format| (format.owner_beside?)(&file, output.file_name().unwrap_or_default()))
+}
+
+/// The title of the format that a device would be taken for by its last sector, behind an output of `len` bytes that does not reach it.
+pub fn claimed_by_its_end(device: &Path, len: Option<u64>) -> Option<&'static str> {
+    let file = Gate::new().typed(device).ok()?;
+    let there = len != Some(file.len()) && vhd::ends_in_footer(&file);
+    there.then_some(vhd::FORMAT.title)
 }
 
 /// The format of a file, by its content; a raw disk, which has none of its own, by its name when nothing else is recognised.

@@ -1,9 +1,9 @@
-//! A block device as an output (R27): written in place, for this program alone, its first bytes last of all.
+//! A block device as an output (R27): written in place, for this program alone, its first and its last bytes behind all others.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::input::InputFile;
@@ -14,46 +14,74 @@ use crate::fault::{Fault, Kind};
 
 /// Bytes in front that are held back: partition tables, the headers of images and of nearly all file systems.
 const HEAD: u64 = 1 << 20;
+/// Bytes at the end of the output that are held back, where its length is known: a fixed VHD is known by its last sector.
+const TAIL: u64 = 512;
 
 /// A block device that a disk is written to.
 pub struct Device {
     file: File,
     path: PathBuf,
-    len: u64,
-    /// What the first bytes will be.
-    head: Mutex<Vec<u8>>,
-    /// Was anything of it overwritten?
-    touched: AtomicBool,
-    written: AtomicU64,
+    /// Bytes that the device holds.
+    room: u64,
+    held: Mutex<Held>,
     sync: bool,
 }
 
+/// What is written last.
+struct Held {
+    /// The places, and the bytes that go there: the first ones, and the last ones of the output.
+    places: [(Range<u64>, Vec<u8>); 2],
+    /// Was anything of the device overwritten?
+    touched: bool,
+    /// The end of what was written, or is held.
+    reach: u64,
+    /// Bytes written, and held.
+    written: u64,
+}
+
 impl Device {
-    /// Opens a device for an output of `len` bytes, where that is known. Refused: one that is mounted or in use, that is too small, or
+    /// Looks at a device for an output of `len` bytes, where that is known. Refused: one that is mounted or in use, that is too small, or
     /// that an input is read from.
+    pub fn look(path: &Path, len: Option<u64>, inputs: &[Arc<InputFile>]) -> Result<(), Fault> {
+        Device::check(sys::look_at_device(path), path, len, inputs).map(drop)
+    }
+
+    /// Opens it.
     pub fn open(path: &Path, len: Option<u64>, inputs: &[Arc<InputFile>], sync: bool) -> Result<Device, Fault> {
-        let mut file = sys::open_device(path).map_err(|error| match error.kind() {
+        let (file, room) = Device::check(sys::open_device(path), path, len, inputs)?;
+        let head = 0..len.unwrap_or(room).min(room).min(HEAD);
+        let tail = len.map_or(room..room, |len| len.saturating_sub(TAIL).max(head.end)..len.max(head.end));
+        let places = [head, tail].map(|place| (place.clone(), vec![0; in_memory(place.end - place.start)]));
+        let held = Mutex::new(Held { places, touched: false, reach: 0, written: 0 });
+        Ok(Device { file, path: path.to_path_buf(), room, held, sync })
+    }
+
+    fn check(
+        opened: io::Result<File>,
+        path: &Path,
+        len: Option<u64>,
+        inputs: &[Arc<InputFile>],
+    ) -> Result<(File, u64), Fault> {
+        let mut file = opened.map_err(|error| match error.kind() {
             io::ErrorKind::ResourceBusy => {
                 Fault::new(Kind::Locked, path, "the device is mounted, or another program has it in use")
             }
             _ => Fault::io(path, "cannot open the device", error),
         })?;
-        let cannot_look = |error| Fault::io(path, "cannot look at the device", error);
-        let behind = sys::file_behind(&file);
         for input in inputs {
-            let inside = behind.as_ref().map_or(Ok(false), |file| input.is_at(file))?;
-            if inside || input.is_at(path)? {
+            if input.shares_storage(&file)? || input.is_at(path)? {
                 return Err(is_input(path, input));
             }
         }
-        let room = file.seek(SeekFrom::End(0)).map_err(cannot_look)?;
-        if let Some(needed) = len.filter(|len| *len > room) {
-            return Err(too_small(path).found(format!("{room} bytes")).expected(format!("at least {needed}")));
+        let room = file.seek(SeekFrom::End(0)).map_err(|error| Fault::io(path, "cannot look at the device", error))?;
+        match len.filter(|len| *len > room) {
+            None => Ok((file, room)),
+            Some(needed) => Err(too_small(path).found(format!("{room} bytes")).expected(format!("at least {needed}"))),
         }
-        let head = vec![0; in_memory(len.unwrap_or(room).min(room).min(HEAD))];
-        let head = Mutex::new(head);
-        let touched = AtomicBool::new(false);
-        Ok(Device { file, path: path.to_path_buf(), len: room, head, touched, written: AtomicU64::new(0), sync })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its path.
@@ -61,39 +89,62 @@ impl Device {
         &self.path
     }
 
-    /// Bytes written so far.
+    /// Bytes written so far, and held.
     pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+        self.lock().written
+    }
+
+    /// The end of what was written.
+    pub fn reach(&self) -> u64 {
+        self.lock().reach
     }
 
     /// Was anything of it overwritten?
     pub fn is_touched(&self) -> bool {
-        self.touched.load(Ordering::SeqCst)
+        self.lock().touched
     }
 
-    /// Writes all of `bytes` at byte `at`; what belongs to the first bytes is kept for [`Device::finish`].
+    /// Writes all of `bytes` at byte `at`; what belongs to the first or the last bytes is kept for [`Device::finish`].
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
-        if at.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(too_small(&self.path).at(at).found(format!("{} bytes", self.len)));
+        let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= self.room);
+        let end = end.ok_or_else(|| too_small(&self.path).at(at).found(format!("{} bytes", self.room)))?;
+        let (mut from, mut until) = (at, end);
+        let mut held = self.lock();
+        held.reach = held.reach.max(end);
+        held.written += bytes.len() as u64;
+        for (place, kept) in &mut held.places {
+            let part = at.max(place.start)..end.min(place.end);
+            if part.is_empty() {
+                continue;
+            }
+            let to = in_memory(part.start - place.start)..in_memory(part.end - place.start);
+            if let (Some(to), Some(bytes)) =
+                (kept.get_mut(to), bytes.get(in_memory(part.start - at)..in_memory(part.end - at)))
+            {
+                to.copy_from_slice(bytes);
+            }
+            if part.start == from {
+                from = part.end;
+            } else {
+                until = part.start;
+            }
         }
-        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = in_memory((head.len() as u64).saturating_sub(at)).min(bytes.len());
-        let (first, rest) = bytes.split_at(held);
-        if held > 0
-            && let Some(place) = head.get_mut(in_memory(at)..in_memory(at) + held)
-        {
-            place.copy_from_slice(first);
-        }
-        if rest.is_empty() {
+        let Some(rest) =
+            bytes.get(in_memory(from - at)..in_memory(until.max(from) - at)).filter(|rest| !rest.is_empty())
+        else {
             return Ok(());
+        };
+        // What stood there would make an old disk of what is becoming a new one. The last bytes first: without its footer a fixed VHD is
+        // none, and whatever else is there has lost 512 bytes, should a kill fall in between.
+        if !held.touched {
+            held.touched = true;
+            for (place, kept) in held.places.iter().rev() {
+                self.put(place.start, &vec![0; kept.len()])?;
+                self.sync()?;
+            }
         }
-        // What stood in front would make an old disk of what is becoming a new one.
-        if !self.touched.swap(true, Ordering::SeqCst) {
-            self.put(0, &vec![0; head.len()])?;
-            self.sync()?;
-        }
-        drop(head);
-        self.put(at + held as u64, rest)
+        drop(held);
+        self.put(from, rest)
     }
 
     /// Waits until all is on the device; nothing under `--no-sync`.
@@ -104,19 +155,23 @@ impl Device {
         }
     }
 
-    /// Writes the first bytes, when all others are there.
+    /// Writes what was held, when all else is there.
     pub fn finish(&self) -> Result<(), Fault> {
         self.sync()?;
-        self.touched.store(true, Ordering::SeqCst);
-        self.put(0, &self.head.lock().unwrap_or_else(PoisonError::into_inner))?;
-        self.sync()
+        let mut held = self.lock();
+        held.touched = true;
+        for (place, kept) in &held.places {
+            // Behind an output that ends here the device stays as it was.
+            let len = in_memory(held.reach.saturating_sub(place.start)).min(kept.len());
+            self.put(place.start, kept.get(..len).unwrap_or_default())?;
+            self.sync()?;
+        }
+        Ok(())
     }
 
     fn put(&self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
         sys::write_all_at(&self.file, bytes, at)
-            .map_err(|(done, error)| Fault::io(&self.path, "cannot write", error).at(at + done))?;
-        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
+            .map_err(|(done, error)| Fault::io(&self.path, "cannot write", error).at(at + done))
     }
 }
 

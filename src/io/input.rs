@@ -229,6 +229,15 @@ impl InputFile {
         Ok(())
     }
 
+    /// Does this file lie on the same storage as a device, or under it: as its partition, as the file it is made of, as another device
+    /// that is made of the same?
+    pub fn shares_storage(&self, device: &File) -> Result<bool, Fault> {
+        match self.bytes.with_file(|file| sys::share_storage(file, device)) {
+            Some(shared) => shared.map_err(|e| Fault::io(&self.name, "cannot look at the file again", e)),
+            None => Ok(false),
+        }
+    }
+
     /// True where `path` leads to this very file, by whatever name or link.
     pub fn is_at(&self, path: &Path) -> Result<bool, Fault> {
         match self.bytes.with_file(|file| sys::is_same(file, path)) {

@@ -12,8 +12,20 @@ use super::sys;
 
 /// The first line of a list: nothing that begins otherwise is taken for one.
 const MAGIC: &str = "vdconv list 1";
-/// The line behind all others of a journal; without it the journal was not written whole, and nothing was renamed yet.
-const END: &str = "publish";
+/// How far a run got: the line behind all others of a journal. Without it the journal was not written whole, and nothing was renamed yet.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Files are being renamed; as long as the last new one has its temporary name the output is not there.
+    #[default]
+    Publishing,
+    /// The output is there: old files are left to be removed.
+    Published,
+    /// It is not and will not be: old files are left to be put back.
+    Undone,
+}
+
+const STATES: [(&str, State); 3] =
+    [("publish", State::Publishing), ("published", State::Published), ("undone", State::Undone)];
 
 /// What a file is, whatever its name. Numbers of files are given again, and those of some file systems change with each mount: with
 /// length and time a stranger's file does not pass for ours, and where ours does not pass it is left alone.
@@ -57,6 +69,8 @@ impl Move {
 /// The renames that publish an output, and what is removed after them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Journal {
+    /// How far it got.
+    pub state: State,
     /// Old files, under their final names, and the temporary names that they are moved aside to; in the order of the moves.
     pub old: Vec<Move>,
     /// New files, under temporary names, and their final ones; the last names the others.
@@ -78,26 +92,28 @@ impl Journal {
         for (path, of) in &self.surplus {
             let _ = writeln!(text, "surplus {} {}", name(path), id(*of));
         }
-        text + END + "\n"
+        let state = STATES.iter().find(|(_, state)| *state == self.state).map_or("", |(word, _)| word);
+        text + state + "\n"
     }
 
-    /// Reads a list that lies in `folder`; `None` where it is none. A list that ends early is of a run that renamed nothing yet.
-    pub fn read(text: &str, folder: &Path) -> Option<Journal> {
+    /// Reads a list that lies beside `output`; `None` where it is none. A list that ends early is of a run that renamed nothing yet.
+    pub fn read(text: &str, output: &Path) -> Option<Journal> {
         let opening = format!("{MAGIC}\noutput ");
         let Some(rest) = text.strip_prefix(&opening) else {
             return opening.starts_with(text).then(Journal::default);
         };
-        let Some(lines) = rest.strip_suffix(&format!("\n{END}\n")) else { return Some(Journal::default()) };
-        let mut journal = Journal::default();
+        let ended = STATES.iter().find_map(|(word, state)| Some((rest.strip_suffix(&format!("\n{word}\n"))?, *state)));
+        let Some((lines, state)) = ended else { return Some(Journal::default()) };
+        let mut journal = Journal { state, ..Journal::default() };
         // The first is the rest of the output's name.
         for line in lines.lines().skip(1) {
             let words: Vec<&str> = line.split(' ').collect();
             match words.as_slice() {
                 [kind @ ("old" | "new"), from, to, id] => {
-                    let moved = Move { from: path(folder, from)?, to: path(folder, to)?, id: identity(id)? };
+                    let moved = Move { from: path(output, from)?, to: path(output, to)?, id: identity(id)? };
                     if *kind == "old" { journal.old.push(moved) } else { journal.new.push(moved) }
                 }
-                ["surplus", name, id] => journal.surplus.push((path(folder, name)?, identity(id)?)),
+                ["surplus", name, id] => journal.surplus.push((path(output, name)?, identity(id)?)),
                 _ => return None,
             }
         }
@@ -115,11 +131,11 @@ fn name(path: &Path) -> String {
     percent_encode(path.file_name().unwrap_or_default().as_encoded_bytes(), NON_ALPHANUMERIC).to_string()
 }
 
-/// The file of a folder that a word names; never one anywhere else.
-fn path(folder: &Path, word: &str) -> Option<PathBuf> {
+/// The file beside `output` that a word names; never one anywhere else.
+fn path(output: &Path, word: &str) -> Option<PathBuf> {
     let name = PathBuf::from(sys::name_of_bytes(percent_decode_str(word).collect())?);
     let plain = name.file_name().is_some_and(|own| own == name.as_os_str());
-    plain.then(|| folder.join(name))
+    plain.then(|| output.with_file_name(name))
 }
 
 fn identity(word: &str) -> Option<Identity> {
@@ -140,6 +156,7 @@ mod tests {
         let path = |name: &str| Path::new("/f").join(name);
         let id = |number| Identity { number, len: 512, modified: 1_700_000_000_000_000_001 };
         Journal {
+            state: State::Undone,
             old: vec![Move { from: path("o o.vmdk"), to: path(".vdconv-1-a"), id: id(6) }],
             new: vec![Move { from: path(".vdconv-1-b"), to: path("o\n%41\u{fc}.vmdk"), id: id(u64::MAX) }],
             surplus: vec![(path("o-s002.vmdk"), id(1))],
@@ -149,22 +166,26 @@ mod tests {
     #[test]
     fn a_journal_is_read_as_it_was_written_and_a_cut_one_is_of_a_run_that_renamed_nothing() {
         let text = journal().text(Path::new("/f/o o.vmdk"));
-        assert_eq!(Journal::read(&text, Path::new("/f")), Some(journal()));
+        assert_eq!(Journal::read(&text, Path::new("/f/o")), Some(journal()));
+        for (_, state) in STATES {
+            let journal = Journal { state, ..journal() };
+            assert_eq!(Journal::read(&journal.text(Path::new("/f/o")), Path::new("/f/o")), Some(journal));
+        }
         for cut in 0..text.len() {
-            let read = Journal::read(&text[..cut], Path::new("/f"));
+            let read = Journal::read(&text[..cut], Path::new("/f/o"));
             assert!(read.is_none_or(|journal| journal == Journal::default()), "{cut}");
         }
-        assert_eq!(Journal::read(&opening(Path::new("o")), Path::new("/f")), Some(Journal::default()));
+        assert_eq!(Journal::read(&opening(Path::new("o")), Path::new("/f/o")), Some(Journal::default()));
     }
 
     #[test]
     fn what_is_no_list_is_told_and_no_name_leads_out_of_the_folder() {
         for text in ["x", "vdconv list 2\noutput o\n", "KDMV\0\0", "vdconv list 1\nx"] {
-            assert_eq!(Journal::read(text, Path::new("/f")), None, "{text:?}");
+            assert_eq!(Journal::read(text, Path::new("/f/o")), None, "{text:?}");
         }
         for name in ["..", "%2E%2E", "a%2Fb", "%2Fetc%2Fpasswd", "", "%2E", "a%00b"] {
             let text = format!("vdconv list 1\noutput o\nsurplus {name} 1:1:1\npublish\n");
-            assert_eq!(Journal::read(&text, Path::new("/f")), None, "{name}");
+            assert_eq!(Journal::read(&text, Path::new("/f/o")), None, "{name}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The right to write one output: a list beside it, locked as long as its owner lives. Where the owner was killed the next run to the
 //! same output finds the list unlocked, and makes whole what was left.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use super::input::InputFile;
-use super::journal::{Journal, opening};
-use super::publish::settle;
+use super::journal::{Journal, State, opening};
+use super::publish::{is_there, settle};
 use super::sys::{self, FileKind};
 use super::target::Target;
 use crate::fault::{Fault, Kind};
 
 /// In front of every temporary name, so that what a killed run leaves can be told from data.
 const PREFIX: &str = ".vdconv-";
-/// The ending of a list.
-const LIST: &str = ".list";
-/// The longest list that is read, in bytes: a thousand pieces take 200 KiB.
-const MOST: u64 = 64 << 20;
+/// In front of the temporary names of old files that are moved aside: nobody removes these but by a list that tells of them.
+const OLD_PREFIX: &str = ".vdconv-old-";
+/// The longest list that is read, in bytes: thirty thousand pieces take 6 MiB.
+const MOST: u64 = 8 << 20;
 /// A list is taken away by its owner while another run waits for it: so often that other one looks again.
 const TRIES: usize = 100;
 
@@ -30,9 +30,9 @@ const TRIES: usize = 100;
 pub struct Lease {
     folder: PathBuf,
     output: PathBuf,
-    /// The list; none where the file system has no locks. Then nobody is kept out, and nobody's leftovers are touched.
-    list: Option<(File, PathBuf)>,
-    /// The list stays when the lease ends: somebody has to make whole what it tells of.
+    file: File,
+    path: PathBuf,
+    /// The list holds a journal: whoever comes next has to make whole what it tells of.
     unsettled: bool,
 }
 
@@ -41,8 +41,19 @@ pub struct Lease {
 pub struct Found {
     /// What was taken away.
     pub removed: Vec<PathBuf>,
+    /// Old files that have their names again.
+    pub back: Vec<PathBuf>,
     /// What could not be made whole.
     pub warnings: Vec<Fault>,
+}
+
+/// What the next run would find, which is not there now or would not be there then.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// Old files that would have their names again.
+    pub back: Vec<PathBuf>,
+    /// New files that would be taken away.
+    pub gone: Vec<PathBuf>,
 }
 
 impl Lease {
@@ -50,37 +61,72 @@ impl Lease {
     /// (R17), unless it is one of `inputs`.
     pub fn take(target: &Target, inputs: &[Arc<InputFile>]) -> Result<(Lease, Found), Fault> {
         let (folder, output) = (target.folder().to_path_buf(), target.file(None));
-        let path = folder.join(list_name(&output));
+        let path = list_of(&output);
         let cannot = |error| Fault::io(&output, "cannot make a file in the output's folder", error);
         for _ in 0..TRIES {
-            let file = sys::open_list(&path).map_err(cannot)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(busy(&output)),
-                Err(TryLockError::Error(_)) => {
-                    // One that was made by this call is of no use.
-                    if file.metadata().is_ok_and(|meta| meta.len() == 0) {
-                        let _ = fs::remove_file(&path);
+            let (mut file, made) = match sys::make_list(&path) {
+                Ok(file) => (file, true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match sys::open_list(&path) {
+                    Ok(file) => (file, false),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => {
+                        return Err(Fault::io(path, "cannot open the list of another run to this output", error));
                     }
-                    return Ok((Lease { folder, output, list: None, unsettled: false }, Found::default()));
-                }
-            }
+                },
+                Err(error) => return Err(cannot(error)),
+            };
+            lock(&file, made, &path, &output)?;
             // Its owner may have taken it away between our opening and our locking: then it is nobody's.
-            if !sys::is_same(&file, &path).map_err(cannot)? {
-                continue;
+            match sys::is_same(&file, &path) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => return Err(cannot(error)),
             }
-            let mut lease = Lease { folder, output, list: Some((file, path)), unsettled: true };
-            let found = lease.settle_what_was_left(inputs)?;
-            lease.write(&opening(&lease.output), false)?;
-            lease.unsettled = false;
+            let journal = if made { None } else { Some(read(&mut file, &path, &output)?) };
+            let mut lease = Lease { folder, output, file, path, unsettled: journal.is_some() };
+            let found = match journal {
+                Some(journal) => lease.make_whole(journal, inputs)?,
+                None => Found::default(),
+            };
+            lease.note(None, false)?;
             return Ok((lease, found));
         }
         Err(busy(&output))
     }
 
+    /// What [`Lease::take`] would say, and what it would find; nothing is changed.
+    pub fn look(target: &Target, inputs: &[Arc<InputFile>]) -> Result<Pending, Fault> {
+        let output = target.file(None);
+        let path = list_of(&output);
+        let mut file = match sys::open_list(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pending::default()),
+            Err(error) => return Err(Fault::io(path, "cannot open the list of another run to this output", error)),
+        };
+        lock(&file, false, &path, &output)?;
+        let journal = read(&mut file, &path, &output)?;
+        refuse_inputs(&journal, &temporaries(target.folder(), &output), inputs)?;
+        let mut pending = Pending::default();
+        if journal.state != State::Published && is_there(&journal) != Some(true) {
+            let aside = journal.old.iter().filter(|old| fs::symlink_metadata(&old.to).is_ok_and(|meta| meta.len() > 0));
+            pending.back.extend(aside.map(|old| old.from.clone()));
+            pending.gone.extend(journal.new.iter().filter(|new| new.is_done()).map(|new| new.to.clone()));
+        }
+        Ok(pending)
+    }
+
     /// A new file under a temporary name that belongs to this output.
     pub(super) fn temporary(&self) -> Result<NamedTempFile, Fault> {
-        sys::temporary(&self.folder, &format!("{}-", prefix(&self.output)))
+        self.file_called(&format!("{PREFIX}{}-", hash(&self.output)))
+    }
+
+    /// A place for an old file of this output.
+    pub(super) fn place_for_old(&self) -> Result<NamedTempFile, Fault> {
+        self.file_called(&format!("{OLD_PREFIX}{}-", hash(&self.output)))
+    }
+
+    fn file_called(&self, prefix: &str) -> Result<NamedTempFile, Fault> {
+        sys::temporary(&self.folder, prefix)
             .map_err(|error| Fault::io(&self.output, "cannot make a file in the output's folder", error))
     }
 
@@ -89,123 +135,131 @@ impl Lease {
         &self.folder
     }
 
-    /// Between the first rename of what was noted and the last: a panic leaves the list to the next run.
-    pub(super) fn stays_when_dropped(&mut self, stays: bool) {
-        self.unsettled = stays;
-    }
-
-    /// Reads the list of a run that is dead. An empty one was just made.
-    fn settle_what_was_left(&mut self, inputs: &[Arc<InputFile>]) -> Result<Found, Fault> {
-        let Some((file, path)) = &mut self.list else { return Ok(Found::default()) };
-        let journal = match read(file, path, &self.folder)? {
-            None => return Ok(Found::default()),
-            Some(journal) => journal,
-        };
-        let mut dead = temporaries(&self.folder, &prefix(&self.output));
-        let moves = journal.old.iter().chain(&journal.new);
-        for path in moves.flat_map(|moved| [&moved.from, &moved.to]).chain(&dead) {
-            for input in inputs {
-                if input.is_at(path)? {
-                    return Err(Fault::new(
-                        Kind::Usage,
-                        path,
-                        "the input is what a run to this output left when it was killed",
-                    )
-                    .found(input.name().display())
-                    .advice("give it another name, or name another output"));
-                }
-            }
-        }
-        let mut warnings = settle(&journal)?;
+    /// Makes whole what the run left whose list this is.
+    fn make_whole(&mut self, journal: Journal, inputs: &[Arc<InputFile>]) -> Result<Found, Fault> {
+        let mut dead = temporaries(&self.folder, &self.output);
+        refuse_inputs(&journal, &dead, inputs)?;
+        let settled = settle(journal, &mut |journal| self.note(journal, true))?;
+        let mut warnings = settled.warnings;
         dead.retain(|path| match fs::remove_file(path) {
             Ok(()) => true,
-            // Taken away, or given its name back, by what was settled.
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => {
                 warnings.push(Fault::io(path, "cannot remove what a run left when it was killed", error));
                 false
             }
         });
-        Ok(Found { removed: dead, warnings })
+        Ok(Found { removed: dead, back: settled.back, warnings })
     }
 
-    /// Notes what is about to be renamed, so that a kill in between can be undone.
-    pub(super) fn note(&mut self, journal: &Journal, sync: bool) -> Result<(), Fault> {
-        let text = journal.text(&self.output);
-        self.write(&text, sync)
-    }
-
-    fn write(&mut self, text: &str, sync: bool) -> Result<(), Fault> {
-        let Some((file, path)) = &mut self.list else { return Ok(()) };
+    /// Notes what is about to be renamed, so that a kill in between can be undone; `None`: nothing is. Where old files are concerned the
+    /// list is on stable storage before this returns, whatever the user said of the output: it tells where the only copy is.
+    pub(super) fn note(&mut self, journal: Option<&Journal>, sync: bool) -> Result<(), Fault> {
+        let text = journal.map_or_else(|| opening(&self.output), |journal| journal.text(&self.output));
+        let sync = journal.is_some_and(|journal| sync || !journal.old.is_empty());
+        // A list that was not written whole tells of a run that renamed nothing yet: true of the first note of a run.
+        let first = !self.unsettled;
         let mut write = || {
-            // Whole first, then cut: a list that ends early tells of a run that renamed nothing.
-            file.rewind()?;
-            file.write_all(text.as_bytes())?;
-            file.set_len(text.len() as u64)?;
-            if sync { file.sync_all() } else { Ok(()) }
+            self.file.rewind()?;
+            self.file.write_all(text.as_bytes())?;
+            self.file.set_len(text.len() as u64)?;
+            if sync { self.file.sync_all() } else { Ok(()) }
         };
-        write().map_err(|error| Fault::io(path.as_path(), "cannot write the list of temporary files", error))
+        match write() {
+            Ok(()) => {
+                self.unsettled = journal.is_some();
+                Ok(())
+            }
+            Err(error) => {
+                self.unsettled = !first;
+                Err(Fault::io(&self.path, "cannot write the list of temporary files", error))
+            }
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some((file, path)) = self.list.take().filter(|_| !self.unsettled) {
+        if !self.unsettled {
             // Removed while it is locked: who opened it meanwhile sees that it is nobody's.
-            let _ = fs::remove_file(path);
-            drop(file);
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// The name of the list of an output.
-fn list_name(output: &Path) -> OsString {
-    let mut name = OsString::from(prefix(output));
-    name.push(LIST);
-    name
+/// The list of an output. A hash stands for the output's name, which may be as long as a name can be.
+fn list_of(output: &Path) -> PathBuf {
+    output.with_file_name(format!("{PREFIX}{}.list", hash(output)))
 }
 
-/// A hash stands for the output's name, which may be as long as a name can be.
-fn prefix(output: &Path) -> String {
+fn hash(output: &Path) -> String {
     let digest = Sha256::digest(output.file_name().unwrap_or_default().as_encoded_bytes());
-    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{PREFIX}{hash}")
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The files in a folder whose names begin so, but for the list.
-fn temporaries(folder: &Path, prefix: &str) -> Vec<PathBuf> {
-    let front = format!("{prefix}-");
-    let is_one = |name: &OsStr| name.as_encoded_bytes().starts_with(front.as_bytes());
+/// The new files of runs to this output, and the empty places for old ones: those in the folder whose names begin so.
+fn temporaries(folder: &Path, output: &Path) -> Vec<PathBuf> {
+    let hash = hash(output);
+    let [new, old] = [PREFIX, OLD_PREFIX].map(|prefix| format!("{prefix}{hash}-"));
+    let begins = |name: &OsStr, front: &str| name.as_encoded_bytes().starts_with(front.as_bytes());
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| is_one(&entry.file_name())).map(|entry| entry.path()).collect()
+    let names = entries.map(|entry| entry.file_name()).filter(|name| begins(name, &new) || begins(name, &old));
+    let paths = names.map(|name| output.with_file_name(name));
+    let is_empty = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+    paths.filter(|path| path.file_name().is_some_and(|name| begins(name, &new)) || is_empty(path)).collect()
 }
 
-/// The journal of a list; `None`: it is new.
-fn read(file: &mut File, path: &Path, folder: &Path) -> Result<Option<Journal>, Fault> {
+/// Locks a list; an error where its owner lives. Where the file system has no locks one that this run has just made is its own, and of
+/// one that was there nobody knows.
+fn lock(file: &File, made: bool, path: &Path, output: &Path) -> Result<(), Fault> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(busy(output)),
+        Err(TryLockError::Error(_)) if made => Ok(()),
+        Err(TryLockError::Error(error)) => {
+            Err(Fault::io(path, "cannot tell whether another run to this output lives", error)
+                .advice("if it does not, put its .vdconv-old- files back, and remove its .vdconv- files and this list"))
+        }
+    }
+}
+
+/// Refuses an input that would be taken away, or given another name.
+fn refuse_inputs(journal: &Journal, dead: &[PathBuf], inputs: &[Arc<InputFile>]) -> Result<(), Fault> {
+    let moves = journal.old.iter().chain(&journal.new).flat_map(|moved| [&moved.from, &moved.to]);
+    for path in moves.chain(journal.surplus.iter().map(|(path, _)| path)).chain(dead) {
+        for input in inputs {
+            if input.is_at(path)? {
+                let what = "the input is what a run to this output left when it was killed";
+                return Err(Fault::new(Kind::Usage, path, what)
+                    .found(input.name().display())
+                    .advice("give it another name, or name another output"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The journal of a list.
+fn read(file: &mut File, path: &Path, output: &Path) -> Result<Journal, Fault> {
     let strange = |what: &'static str| {
-        Err(Fault::new(Kind::Io, path, "the list of a run that was killed cannot be trusted")
-            .found(what)
-            .advice("look at it, and at the .vdconv- files beside it, and remove them"))
+        Fault::new(Kind::Io, path, "the list of a run that was killed cannot be trusted").found(what).advice(
+            "look at it: a .vdconv-old- file beside it is an old output, and is given its name again; the others can be removed",
+        )
     };
     let cannot = |error| Fault::io(path, "cannot read the list of a run that was killed", error);
     let meta = file.metadata().map_err(cannot)?;
-    if sys::kind(&meta) != FileKind::Regular || meta.len() > MOST {
-        return strange("no list of vdconv");
+    if sys::kind(&meta) != FileKind::Regular || meta.len() > MOST || !sys::has_one_name(&meta) {
+        return Err(strange("no list of vdconv"));
     }
     // Names that somebody else wrote are not removed on his behalf.
     if !sys::is_ours(&meta) {
-        return strange("a file of another user");
-    }
-    if meta.len() == 0 {
-        return Ok(None);
+        return Err(strange("a file of another user"));
     }
     let mut text = String::new();
-    if file.read_to_string(&mut text).is_err() {
-        return strange("no text");
-    }
-    match Journal::read(&text, folder) {
-        Some(journal) => Ok(Some(journal)),
-        None => strange("no list of vdconv"),
+    match file.read_to_string(&mut text) {
+        Ok(_) => Journal::read(&text, output).ok_or_else(|| strange("no list of vdconv")),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(strange("no text")),
+        Err(error) => Err(cannot(error)),
     }
 }
 

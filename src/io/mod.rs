@@ -22,7 +22,7 @@ pub use device::Device;
 pub use gate::Gate;
 pub use input::{FileId, InputFile};
 pub use input_pipe::InputPipe;
-pub use lease::{Found, Lease};
+pub use lease::{Found, Lease, Pending};
 pub use neighbours::{Neighbour, neighbours};
 pub use output::{OutputFile, OutputOptions, Outputs};
 pub use pipe::Pipe;

@@ -12,9 +12,9 @@ use super::device::Device;
 use super::handles::Handles;
 use super::input::InputFile;
 use super::journal::{Identity, Journal, Move};
-use super::lease::Lease;
+use super::lease::{Lease, Pending};
 use super::pipe::Pipe;
-use super::publish::{exists, publish};
+use super::publish::{changed, exists, publish};
 use super::sys::{self, FileKind};
 use crate::fault::{Fault, Kind};
 
@@ -33,6 +33,10 @@ pub struct OutputFile {
 struct Temporary {
     path: PathBuf,
     name: TempPath,
+    /// What it is, so that nothing else is written to under its name.
+    number: Option<u64>,
+    /// What bore the final name when the run began.
+    before: Option<u64>,
     written: AtomicU64,
 }
 
@@ -42,7 +46,11 @@ impl Temporary {
         if let Some(file) = handles.kept(&self.name) {
             return Ok(file);
         }
-        let file = sys::open_write(&self.name).map_err(|e| Fault::io(&self.path, "cannot open the output again", e))?;
+        let cannot = |e| Fault::io(&self.path, "cannot open the output again", e);
+        let file = sys::open_write(&self.name).map_err(cannot)?;
+        if sys::file_number(&self.name).ok() != self.number {
+            return Err(cannot(io::Error::other("it was exchanged while it was written")));
+        }
         Ok(handles.keep(&self.name, file))
     }
 }
@@ -96,9 +104,16 @@ impl Outputs {
         Ok(())
     }
 
-    /// Refuses, before a byte is written, outputs that exist, unless `force` (R15), and what is no regular file (R27).
-    pub fn refuse_existing(wanted: &[OutputFile], force: bool) -> Result<(), Fault> {
+    /// Refuses, before a byte is written, outputs that exist, unless `force` (R15), and what is no regular file (R27). `pending`: what
+    /// a dry run knows of a killed run's files.
+    pub fn refuse_existing(wanted: &[OutputFile], force: bool, pending: &Pending) -> Result<(), Fault> {
         for OutputFile { path, .. } in wanted {
+            if pending.back.contains(path) && !force {
+                return Err(exists(path));
+            }
+            if pending.gone.contains(path) {
+                continue;
+            }
             match fs::symlink_metadata(path) {
                 Ok(meta) if sys::kind(&meta) != FileKind::Regular => {
                     let what = if meta.is_symlink() { "a link" } else { sys::kind(&meta).words() };
@@ -128,7 +143,8 @@ impl Outputs {
                 file.set_len(*len).map_err(|e| Fault::io(path, "cannot set the length of the output", e).found(len))?;
             }
             outputs.handles.keep(&name, file);
-            outputs.files.push(Temporary { path: path.clone(), name, written: AtomicU64::new(0) });
+            let (number, before) = (sys::file_number(&name).ok(), sys::file_number(path).ok());
+            outputs.files.push(Temporary { path: path.clone(), name, number, before, written: AtomicU64::new(0) });
         }
         Ok(Outputs(Sink::Files(outputs)))
     }
@@ -207,7 +223,11 @@ impl Outputs {
 
     /// The sum of the files' lengths, and of what they take up on disk.
     pub fn sizes(&self) -> (u64, u64) {
-        let Sink::Files(files) = &self.0 else { return (self.bytes_written(), self.bytes_written()) };
+        let files = match &self.0 {
+            Sink::Pipe(pipe) => return (pipe.written(), pipe.written()),
+            Sink::Device(device) => return (device.reach(), device.reach()),
+            Sink::Files(files) => files,
+        };
         let metas = files.files.iter().filter_map(|f| fs::metadata(&f.name).ok());
         metas.fold((0, 0), |(len, allocated), meta| (len + meta.len(), allocated + sys::allocated(&meta)))
     }
@@ -229,7 +249,7 @@ impl Outputs {
     pub fn publish(self) -> Result<Vec<Fault>, Fault> {
         match self.0 {
             Sink::Pipe(_) => Ok(Vec::new()),
-            Sink::Device(device) => device.finish().map(|()| Vec::new()),
+            Sink::Device(ref device) => device.finish().map(|()| Vec::new()).map_err(|fault| self.after(fault)),
             Sink::Files(files) => files.publish(),
         }
     }
@@ -249,7 +269,11 @@ impl Files {
             Identity::at(path).ok_or_else(|| Fault::new(Kind::Io, name, "cannot look at the file again"))
         };
         let mut journal = Journal::default();
-        for Temporary { path, name, .. } in &files {
+        for Temporary { path, name, before, .. } in &files {
+            // What another run made meanwhile is not what the user wanted to be replaced.
+            if options.force && sys::file_number(path).ok() != *before {
+                return Err(changed(path));
+            }
             journal.new.push(Move { from: name.to_path_buf(), to: path.clone(), id: identity(name, path)? });
         }
         journal.surplus.extend(surplus.into_iter().filter_map(|path| Identity::at(&path).map(|id| (path, id))));
@@ -257,21 +281,20 @@ impl Files {
         let (mut places, several) = (Vec::new(), files.len() > 1);
         for Temporary { path, .. } in files.iter().rev().filter(|_| options.force && several) {
             let Some(id) = Identity::at(path) else { continue };
-            let place = lease.temporary()?.into_temp_path();
+            let place = lease.place_for_old()?.into_temp_path();
             journal.old.push(Move { from: path.clone(), to: place.to_path_buf(), id });
             places.push(place);
         }
-        if several || !journal.surplus.is_empty() {
-            lease.note(&journal, options.sync)?;
-        }
-        // From here on the journal tells what is to become of the old files, and no longer who made a place for them.
-        for place in places {
-            place.keep().map_err(|e| Fault::io(e.path.to_path_buf(), "cannot keep a file", e.error))?;
-        }
-        lease.stays_when_dropped(true);
-        let published = publish(&journal, lease.folder(), options.force, options.sync);
-        lease.stays_when_dropped(false);
-        published
+        let folder = lease.folder().to_path_buf();
+        let mut note = |journal: Option<&Journal>| {
+            lease.note(journal, options.sync)?;
+            // From here on the list tells what is to become of the old files, and no longer who made a place for them.
+            for place in places.drain(..) {
+                place.keep().map_err(|e| Fault::io(e.path.to_path_buf(), "cannot keep a file", e.error))?;
+            }
+            Ok(())
+        };
+        publish(journal, &folder, options.force, options.sync, &mut note)
     }
 }
 

@@ -24,6 +24,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| Ok(volume::is_one(probe.head)),
     stray: None,
     pieces: None,
+    owner_beside: None,
     open: Some(reader::open),
     open_stream: None,
     records: &[],

@@ -21,6 +21,7 @@ pub const FORMAT: Format = Format {
     recognise: |_| Ok(false),
     stray: None,
     pieces: None,
+    owner_beside: None,
     open: Some(reader::open),
     open_stream: Some(stream::open),
     records: &[],

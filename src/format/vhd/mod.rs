@@ -42,6 +42,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| reader::recognise(probe.file),
     stray: None,
     pieces: None,
+    owner_beside: None,
     open: Some(reader::open),
     open_stream: None,
     records: &[Records::Uuid],
@@ -66,6 +67,13 @@ pub const FORMAT: Format = Format {
         },
     ],
 };
+
+/// Are the last 512 bytes of a file a footer, by their cookie?
+pub fn ends_in_footer(file: &crate::io::InputFile) -> bool {
+    let mut cookie = footer::COOKIE.map(|_| 0);
+    let at = file.len().checked_sub(footer::LEN as u64);
+    at.is_some_and(|at| file.read_exact(at, &mut cookie).is_ok()) && cookie == footer::COOKIE
+}
 
 /// The largest disk, in bytes: 2040 GiB. Entries of the block allocation table are 32-bit sectors, and Windows takes no larger fixed one.
 const MAX_SIZE: u64 = 2040 << 30;

@@ -51,6 +51,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| Ok(recognise(probe)),
     stray: Some(beside::stray),
     pieces: Some(beside::pieces),
+    owner_beside: Some(beside::owner),
     open: Some(reader::open),
     open_stream: Some(|pipe, _| stream_feed::open(pipe)),
     records: &[Records::Adapter, Records::Uuid, Records::Cid, Records::HwVersion],

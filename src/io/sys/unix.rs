@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, major, minor};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::FileKind;
@@ -34,9 +34,10 @@ pub fn open_read(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
-/// Opens a file that was made here for writing, again; never what a link leads to.
+/// Opens a file that was made here for writing, again; never what a link leads to, and never waits.
 pub fn open_write(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(path)
 }
 
 /// Opens a file beneath a folder for reading, and never waits.
@@ -116,12 +117,23 @@ pub fn free_space(folder: &Path) -> io::Result<u64> {
     Ok(s.f_bavail.saturating_mul(s.f_frsize))
 }
 
-/// Opens a list of temporary files for reading and writing, made where it is not there; never what a link leads to. For its owner alone.
+/// Makes a list of temporary files, which must not be there; for its owner alone, whatever the umask.
+pub fn make_list(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    // File systems without modes are content.
+    let _ = file.set_permissions(Permissions::from_mode(0o600));
+    Ok(file)
+}
+
+/// Opens a list of temporary files for reading and writing; never what a link leads to, and never waits.
 pub fn open_list(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    options.mode(0o600).custom_flags(flags.bits() as i32).open(path)
+    OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+/// Is the file reached by one name alone?
+pub fn has_one_name(of: &Metadata) -> bool {
+    of.nlink() == 1
 }
 
 /// The number that the file system gave to what bears this name; of a link itself.
@@ -239,14 +251,75 @@ pub fn open_device(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(OFlags::EXCL.bits() as i32).open(path)
 }
 
-/// The file that a loop device is made of; `None` for other devices, and where the system does not tell.
-pub fn file_behind(device: &File) -> Option<std::path::PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
-    let rdev = device.metadata().ok()?.rdev();
-    let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
-    let mut name = std::fs::read(format!("/sys/dev/block/{major}:{minor}/loop/backing_file")).ok()?;
-    name.truncate(name.trim_ascii_end().len());
-    Some(OsString::from_vec(name).into())
+/// The same for a look alone.
+pub fn look_at_device(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(OFlags::EXCL.bits() as i32).open(path)
+}
+
+/// Do two open files, the second a device, lie on the same storage, or one under the other? As far as the system tells what devices are
+/// made of. Two partitions of one disk, and two volumes on it, do not.
+pub fn share_storage(file: &File, device: &File) -> io::Result<bool> {
+    let (a, b) = (file.metadata()?, device.metadata()?);
+    let (under_a, under_b) = (Storage::under(&a), Storage::under(&b));
+    let within = |meta: &Metadata, other: &Storage| {
+        kind(meta) == FileKind::BlockDevice && other.devices.contains(&(major(meta.rdev()), minor(meta.rdev())))
+    };
+    let same_file = under_a.files.iter().any(|file| under_b.files.contains(file));
+    let parts_of_one = under_a.disk.is_some() && under_a.disk == under_b.disk;
+    Ok(within(&a, &under_b) || within(&b, &under_a) || (same_file && !parts_of_one))
+}
+
+/// What a file or device is made of.
+#[derive(Default)]
+struct Storage {
+    /// Major and minor numbers of the device itself, the disk that it is a partition of, the devices below.
+    devices: Vec<(u32, u32)>,
+    /// The files below loop devices, or the file itself.
+    files: Vec<(u64, u64)>,
+    /// The disk that it is a partition of.
+    disk: Option<(u32, u32)>,
+}
+
+impl Storage {
+    fn under(of: &Metadata) -> Storage {
+        use std::os::unix::ffi::OsStringExt;
+        let mut found = Storage::default();
+        if kind(of) != FileKind::BlockDevice {
+            found.files.push((of.dev(), of.ino()));
+            return found;
+        }
+        let mut left = vec![(major(of.rdev()), minor(of.rdev()))];
+        while let Some(number) = left.pop() {
+            if found.devices.contains(&number) {
+                continue;
+            }
+            found.devices.push(number);
+            let Ok(folder) = std::fs::canonicalize(format!("/sys/dev/block/{}:{}", number.0, number.1)) else {
+                continue;
+            };
+            if folder.join("partition").exists()
+                && let Some(disk) = folder.parent().and_then(device_number)
+            {
+                found.disk = found.disk.or(Some(disk));
+                left.push(disk);
+            }
+            let slaves = std::fs::read_dir(folder.join("slaves")).into_iter().flatten().flatten();
+            left.extend(slaves.filter_map(|slave| device_number(&slave.path())));
+            if let Ok(mut name) = std::fs::read(folder.join("loop/backing_file")) {
+                name.truncate(name.trim_ascii_end().len());
+                let behind = std::fs::metadata(OsString::from_vec(name)).map(|meta| (meta.dev(), meta.ino()));
+                found.files.extend(behind);
+            }
+        }
+        found
+    }
+}
+
+/// The numbers of a device, from its folder in /sys.
+fn device_number(folder: &Path) -> Option<(u32, u32)> {
+    let text = std::fs::read_to_string(folder.join("dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Writes some of `bytes` where that is possible within `wait`; 0 where it is not. No more than a pipe takes at once goes into

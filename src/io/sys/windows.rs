@@ -97,9 +97,19 @@ pub fn free_space(folder: &Path) -> io::Result<u64> {
     fs4::available_space(folder)
 }
 
-/// Opens a list of temporary files for reading and writing, made where it is not there.
+/// Makes a list of temporary files, which must not be there.
+pub fn make_list(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).open(path)
+}
+
+/// Opens a list of temporary files for reading and writing.
 pub fn open_list(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Whether a file has other names is not asked here.
+pub fn has_one_name(_of: &Metadata) -> bool {
+    true
 }
 
 /// The number that the file system gave to what bears this name.
@@ -171,9 +181,14 @@ pub fn open_device(_path: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Devices are made of no files here.
-pub fn file_behind(_device: &File) -> Option<std::path::PathBuf> {
-    None
+/// The same for a look alone.
+pub fn look_at_device(_path: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// No device is ever opened here.
+pub fn share_storage(_file: &File, _device: &File) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// There are no FIFOs and devices among the files here.
