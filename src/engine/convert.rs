@@ -1,41 +1,18 @@
 //! Moves a disk into outputs.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::crew::{Bounds, Control, Crew, Hands};
 use super::reader::{Reader, within};
 use super::salvage::Salvage;
 use super::turnstile::Turnstile;
-use crate::fault::{Fault, Kind};
+use crate::fault::Fault;
 use crate::image::{
-    Content, Disk, Drawn, Encoder, Feed, Here, Losses, Lost, Order, PIECE, Phase, Piece, Placer, Plan, Put, Run, Seen,
+    Content, Decode, Disk, Drawn, Encoder, Feed, Here, Losses, Lost, Order, Phase, Piece, Placer, Plan, Put, Run, Seen,
     Verdict, Writer, Writes,
 };
 use crate::io::{Outputs, is_zero};
-
-/// How a run is steered from outside.
-#[derive(Clone, Copy)]
-pub struct Control<'a> {
-    /// Worker threads, at least one.
-    pub jobs: usize,
-    /// Set from outside: stop, with a fault of kind `Interrupted`.
-    pub stop: &'a AtomicBool,
-    /// Told, from any worker, how many guest bytes were dealt with since the last call of that worker.
-    pub progress: &'a (dyn Fn(u64) + Sync),
-    /// Where what cannot be had of the source is listed, with zeroes in its place; `None`: a loss ends the run.
-    pub salvage: Option<&'a Losses>,
-}
-
-impl Control<'_> {
-    pub(super) fn go_on(&self) -> Result<(), Fault> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(Fault::new(Kind::Interrupted, "", "interrupted; no output was made")),
-            false => Ok(()),
-        }
-    }
-}
 
 /// What a run counted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -82,49 +59,22 @@ pub fn convert(
     control: Control<'_>,
 ) -> Result<Tally, Fault> {
     let plan = writer.plan();
-    if !plan.test_unit.is_power_of_two() || plan.test_unit > PIECE {
-        return Err(Fault::bug("a test unit that pieces are not made of"));
-    }
+    let bounds = Bounds { unit: plan.test_unit, end: plan.virtual_size, open_end: writer.has_open_end() };
     let mut placer = writer.placer();
     let mut writes = Writes::default();
     placer.begin(&mut writes)?;
     no_seal(&writes)?;
     put_all(&writes, Phase::Body, None, outputs)?;
 
-    let run = Conversion {
-        sources,
-        plan,
-        writer,
-        outputs,
-        control,
-        feed: Mutex::new(Numbered { feed, next: 0, at: 0, open_end: writer.has_open_end() }),
-        turnstile: Turnstile::new(placer),
-        first_fault: Mutex::new(None),
-        tally: Tallies::default(),
-    };
-    thread::scope(|scope| {
-        for _ in 1..control.jobs.max(1) {
-            // One that cannot be started is no fault: the bytes do not depend on how many there are.
-            let _ = thread::Builder::new().spawn_scoped(scope, || run.work());
-        }
-        run.work();
-    });
-    let Conversion { feed, turnstile, first_fault, tally, .. } = run;
-    let fault = first_fault.into_inner().unwrap_or_else(PoisonError::into_inner).map(|(_, fault)| fault);
-    // Where a pipe was interrupted it says what became of the output.
-    if let Some(fault) = fault.clone().filter(|fault| fault.kind() == Kind::Interrupted) {
-        return Err(fault);
-    }
-    control.go_on()?;
-    fault.map_or(Ok(()), Err)?;
+    let run = Conversion { sources, plan, writer, outputs, control, tally: Tallies::default() };
+    let walked = Crew::new(feed, bounds, placer, control)?.work(|decoder| Worker::new(&run, decoder))?;
     control.salvage.map_or(Ok(()), Losses::settle)?;
-    let walked = feed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(behind) = walked.feed.finish()? {
         Salvage::of(control.salvage).remark(&behind)?;
     }
-    let virtual_size = walked.at;
+    let virtual_size = walked.end;
     let settled = writer.settled(virtual_size)?;
-    let mut placer = settled.as_ref().map_or_else(|| turnstile.into_inner(), |settled| settled.placer());
+    let mut placer = settled.as_ref().map_or(walked.owned, |settled| settled.placer());
     writes.clear();
     placer.finish(&mut writes)?;
     put_all(&writes, Phase::Body, None, outputs)?;
@@ -142,37 +92,7 @@ pub fn convert(
     put_all(&writes, Phase::Seal, None, outputs)?;
     outputs.sync()?;
     control.go_on()?;
-    Ok(Tally { virtual_size, ..tally.sum() })
-}
-
-struct Numbered<'a> {
-    feed: &'a mut dyn Feed,
-    /// The next ticket.
-    next: u64,
-    /// The guest byte that the next piece or gap must begin at.
-    at: u64,
-    /// The disk ends where the feed does.
-    open_end: bool,
-}
-
-impl Numbered<'_> {
-    /// Draws, and holds the feed to its contract: whole test units, from byte 0 to the disk's end, nothing left out.
-    fn draw(&mut self, plan: &Plan) -> Result<Option<Drawn>, Fault> {
-        let drawn = self.feed.next()?;
-        let guest = match &drawn {
-            None if self.at == plan.virtual_size || (self.open_end && self.at > 0) => return Ok(None),
-            None => return Err(Fault::bug("the walk ended before the disk's end")),
-            Some(drawn) => drawn.guest(),
-        };
-        let whole = guest.end.is_multiple_of(plan.test_unit) || guest.end == plan.virtual_size || self.open_end;
-        // What was cut was the last.
-        let next = guest.start == self.at && self.at.is_multiple_of(plan.test_unit);
-        if !next || guest.is_empty() || guest.end > plan.virtual_size || !whole {
-            return Err(Fault::bug("the walk left something out"));
-        }
-        self.at = guest.end;
-        Ok(drawn)
-    }
+    Ok(Tally { virtual_size, ..run.tally.sum() })
 }
 
 #[derive(Default)]
@@ -205,64 +125,11 @@ struct Conversion<'a> {
     writer: &'a dyn Writer,
     outputs: &'a Outputs,
     control: Control<'a>,
-    feed: Mutex<Numbered<'a>>,
-    turnstile: Turnstile<Box<dyn Placer>>,
-    first_fault: Mutex<Option<(u64, Fault)>>,
     tally: Tallies,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Conversion<'_> {
-    /// A worker: draws tickets until there are no more, or they are turned away.
-    fn work(&self) {
-        let mut hands = Hands::new(self);
-        loop {
-            if self.control.go_on().is_err() {
-                self.turnstile.break_at(0);
-                return;
-            }
-            let mut feed = lock(&self.feed);
-            let ticket = feed.next;
-            if self.turnstile.turned_away(ticket) {
-                return;
-            }
-            feed.next += 1;
-            // Held before anything is done for it: a panic in a reader hangs nobody either.
-            let guard = self.turnstile.hold(ticket);
-            let drawn = feed.draw(self.plan);
-            drop(feed);
-            let result = match drawn {
-                Ok(Some(drawn)) => hands.deal_with(ticket, drawn),
-                Ok(None) => {
-                    guard.done();
-                    // Nothing lies behind the end: later tickets have nothing to do.
-                    self.turnstile.break_at(ticket);
-                    return;
-                }
-                Err(fault) => Err(fault),
-            };
-            if let Err(fault) = result {
-                self.fail(ticket, fault);
-            }
-            guard.done();
-        }
-    }
-
-    fn fail(&self, ticket: u64, fault: Fault) {
-        let mut first = lock(&self.first_fault);
-        if first.as_ref().is_none_or(|(earlier, _)| ticket < *earlier) {
-            *first = Some((ticket, fault));
-        }
-        drop(first);
-        self.turnstile.break_at(ticket);
-    }
-}
-
 /// What a worker owns: nothing here is shared.
-struct Hands<'h, 'c> {
+struct Worker<'h, 'c> {
     run: &'h Conversion<'c>,
     source: Reader<'c>,
     /// The base, where there is one.
@@ -277,30 +144,14 @@ struct Hands<'h, 'c> {
     writes: Writes,
 }
 
-impl<'h, 'c> Hands<'h, 'c> {
-    fn new(run: &'h Conversion<'c>) -> Hands<'h, 'c> {
-        let encoder = run.writer.encoder();
-        let salvage = Salvage::of(run.control.salvage);
-        Hands {
-            run,
-            source: Reader::new(run.sources.disk, lock(&run.feed).feed.decoder(), encoder.is_some(), salvage),
-            base: run.sources.base.map(|base| Reader::new(Some(base), None, false, Salvage::Never)),
-            verdicts: Vec::new(),
-            sizes: Vec::new(),
-            encoder,
-            encoded: Vec::new(),
-            placer: (run.plan.order == Order::Free).then(|| run.writer.placer()),
-            writes: Writes::default(),
-        }
-    }
-
-    fn deal_with(&mut self, ticket: u64, drawn: Drawn) -> Result<(), Fault> {
+impl Hands<Box<dyn Placer>> for Worker<'_, '_> {
+    fn deal_with(&mut self, ticket: u64, drawn: Drawn, turnstile: &Turnstile<Box<dyn Placer>>) -> Result<(), Fault> {
         let tally = &self.run.tally;
         let guest = match drawn {
             Drawn::Gap(guest, verdict) => {
                 tally.gaps.fetch_add(1, Ordering::Relaxed);
                 self.source.bytes.clear();
-                self.place(ticket, guest.clone(), Some(verdict))?;
+                self.place((ticket, turnstile), guest.clone(), Some(verdict))?;
                 guest
             }
             Drawn::Lost(Lost { guest, fault }) => {
@@ -309,7 +160,7 @@ impl<'h, 'c> Hands<'h, 'c> {
                 self.source.bytes.clear();
                 // Where there is a base, it is zero there.
                 let verdict = if self.base.is_some() { Verdict::Same } else { Verdict::Zero };
-                self.place(ticket, guest.clone(), Some(verdict))?;
+                self.place((ticket, turnstile), guest.clone(), Some(verdict))?;
                 guest
             }
             Drawn::Piece(piece) => {
@@ -321,12 +172,30 @@ impl<'h, 'c> Hands<'h, 'c> {
                     base.read_runs(&piece.guest, &piece.base, unit)?;
                 }
                 self.judge(&piece)?;
-                self.place(ticket, piece.guest.clone(), None)?;
+                self.place((ticket, turnstile), piece.guest.clone(), None)?;
                 piece.guest
             }
         };
         (self.run.control.progress)(guest.end - guest.start);
         Ok(())
+    }
+}
+
+impl<'h, 'c> Worker<'h, 'c> {
+    fn new(run: &'h Conversion<'c>, decoder: Option<Box<dyn Decode>>) -> Worker<'h, 'c> {
+        let encoder = run.writer.encoder();
+        let salvage = Salvage::of(run.control.salvage);
+        Worker {
+            run,
+            source: Reader::new(run.sources.disk, decoder, encoder.is_some(), salvage),
+            base: run.sources.base.map(|base| Reader::new(Some(base), None, false, Salvage::Never)),
+            verdicts: Vec::new(),
+            sizes: Vec::new(),
+            encoder,
+            encoded: Vec::new(),
+            placer: (run.plan.order == Order::Free).then(|| run.writer.placer()),
+            writes: Writes::default(),
+        }
     }
 
     /// Holds each unit against the base, tests it for zero, and encodes what is data.
@@ -375,8 +244,13 @@ impl<'h, 'c> Hands<'h, 'c> {
     }
 
     /// Asks for the places, in the order that the output needs, and writes there.
-    fn place(&mut self, ticket: u64, guest: Range<u64>, gap: Option<Verdict>) -> Result<(), Fault> {
-        let Hands { run, source, verdicts, sizes, encoded, placer, writes, .. } = self;
+    fn place(
+        &mut self,
+        (ticket, turnstile): (u64, &Turnstile<Box<dyn Placer>>),
+        guest: Range<u64>,
+        gap: Option<Verdict>,
+    ) -> Result<(), Fault> {
+        let Worker { run, source, verdicts, sizes, encoded, placer, writes, .. } = self;
         let seen = match gap {
             Some(verdict) => Seen::Gap(verdict),
             None => Seen::Units { verdicts, sizes },
@@ -389,12 +263,12 @@ impl<'h, 'c> Hands<'h, 'c> {
                 placer.place(guest, seen, writes)?;
             }
             Order::Ordered => {
-                if run.turnstile.pass(ticket, |placer| placer.place(guest, seen, writes))?.is_none() {
+                if turnstile.pass(ticket, |placer| placer.place(guest, seen, writes))?.is_none() {
                     return Ok(()); // turned away: an earlier ticket failed, or the user interrupted
                 }
             }
             Order::Stream => {
-                run.turnstile.pass(ticket, |placer| {
+                turnstile.pass(ticket, |placer| {
                     placer.place(guest, seen, writes)?;
                     no_seal(writes)?;
                     put_all(writes, Phase::Body, Some(&hand), run.outputs)

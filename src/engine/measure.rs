@@ -1,6 +1,6 @@
 //! What a conversion would write at most, found without reading the guest's data: for a dry run.
 
-use super::convert::Control;
+use super::crew::Control;
 use super::salvage::Salvage;
 use crate::fault::{Fault, Kind};
 use crate::image::{Content, Drawn, Feed, Here, PIECE, Piece, Put, Seen, Verdict, Writer, Writes};

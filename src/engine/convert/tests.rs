@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::*;
 use crate::engine::MapFeed;
+use crate::fault::Kind;
 use crate::image::{Facts, Layer, Ledger, PlannedFile, Unpack};
 use crate::io::FileId;
 use crate::io::{Gate, InputFile, Lease, OutputFile, OutputOptions, Target};
