@@ -26,7 +26,7 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd"], "OUTPUT"),
         (vec!["info"], "IMAGE"),
         (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
-        (vec!["in.vhd", "o.vmdk", "--digest", "sha256"], "--digest"),
+        (vec!["in.vhd", "o.vmdk", "--verify"], "--verify"),
         (vec!["in.vhd", "o.vmdk", "-O", "qcow2"], "known here: vhd, vmdk, raw"),
         (vec!["in.vhd", "o.vhd", "--adapter", "ide"], "--adapter"),
         (vec!["in.vhd", "o.vhd", "--cid", "1"], "--cid"),
@@ -75,6 +75,11 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd", "o.vmdk", "--input-size", "1M"], "--input-size"),
         (vec!["in.vhd", "/dev/stderr", "-O", "raw"], "open descriptor"),
         (vec!["info", "-"], "standard input"),
+        (vec!["-q", "compare", "in.vhd", "in.vhd"], "the options of compare stand behind it"),
+        (vec!["compare", "in.vhd"], "<B>"),
+        (vec!["compare", "in.vhd", "-"], "standard input"),
+        (vec!["compare", "in.vhd", "in.vhd", "--parent", "in.vhd"], "--parent"),
+        (vec!["compare", "in.vhd", "in.vhd", "--salvage"], "--salvage"),
     ] {
         let ran = run(folder.path(), &args);
         assert_eq!(ran.status, Some(2), "{args:?}: {}", ran.err);
@@ -100,6 +105,7 @@ fn help_and_version_are_answers_on_stdout() {
         vec!["help", "info"],
         vec!["info", "--help"],
         vec!["convert", "--help"],
+        vec!["compare", "--help"],
     ] {
         let ran = run(folder.path(), args).succeeds();
         assert!(ran.out.contains("Usage:") && ran.err.is_empty());
@@ -115,6 +121,16 @@ fn convert_by_name_serves_an_input_that_is_called_like_a_command() {
     run(folder.path(), ["./info", "p.vmdk"]).succeeds();
     run(folder.path(), ["-q", "--", "info", "q.vmdk"]).succeeds();
     assert_eq!(names(folder.path()), ["info", "o.vmdk", "p.vmdk", "q.vmdk"]);
+    for word in ["compare", "convert"] {
+        fs::rename(folder.path().join("info"), folder.path().join(word)).unwrap();
+        run(folder.path(), ["convert", word, "o.vmdk", "--force"]).succeeds();
+        run(folder.path(), [&format!("./{word}"), "o.vmdk", "--force"]).succeeds();
+        run(folder.path(), ["-q", "--force", "--", word, "o.vmdk"]).succeeds();
+        if word != "convert" {
+            run(folder.path(), [word, word, "o.vmdk"]).succeeds();
+        }
+        fs::rename(folder.path().join(word), folder.path().join("info")).unwrap();
+    }
 }
 
 #[test]
@@ -340,6 +356,23 @@ fn json_of_a_conversion_and_of_failures_has_its_shape() {
     let report = has_shape(&ran.out, "info-failure.txt");
     assert_eq!(report["images"][0]["error"]["kind"], "not_found");
     assert_eq!(report["images"][1]["format"], "vhd");
+}
+
+#[test]
+fn json_of_a_comparison_has_its_shape() {
+    let folder = with_source();
+    run(folder.path(), ["in.vhd", "o.vmdk"]).succeeds();
+    let ran = run(folder.path(), ["compare", "--json", "in.vhd", "o.vmdk"]).succeeds();
+    let report = has_shape(&ran.out, "compare.txt");
+    assert_eq!((&report["same"], &report["sizes"]), (&true.into(), &serde_json::json!([4096, 4096])));
+    fs::write(folder.path().join("b.raw"), pattern(9, |n| n == 2)).unwrap();
+    let ran = run(folder.path(), ["compare", "--json", "in.vhd", "b.raw"]);
+    let report = has_shape(&ran.out, "compare-different.txt");
+    assert_eq!((ran.status, &report["same"], &report["differing_sectors"]), (Some(1), &false.into(), &2.into()));
+    assert_eq!(report["first_difference"]["offset"], 1024);
+    let ran = run(folder.path(), ["compare", "--json", "in.vhd", "no.raw"]).fails(2, &["no.raw"]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&report["error"]["kind"], &report["error"]["file"]), (&"not_found".into(), &"no.raw".into()));
 }
 
 #[test]

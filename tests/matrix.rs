@@ -5,9 +5,9 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::packed::{Stream, marker, tables_in_front};
-use common::vhd::{Vhd, strict};
-use common::vmdk::{KINDS, Sparse, descriptor};
+use common::kinds::sources;
+use common::vhd::strict;
+use common::vmdk::KINDS;
 use common::{pattern, run, scratch, vmdk};
 
 /// The guest in an output, by a reader that takes nothing but what the strictest readers take.
@@ -18,32 +18,6 @@ fn guest_of(folder: &Path, name: &str) -> Vec<u8> {
         Some("vhd") => strict(&fs::read(path).unwrap(), None).guest,
         _ => fs::read(path).unwrap(),
     }
-}
-
-/// Every kind that can be read, as files of `folder`: the names to give.
-fn sources(folder: &Path, guest: &[u8]) -> Vec<&'static str> {
-    let sectors = guest.len() as u64 / 512;
-    let put = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
-    put("s.raw", guest);
-    put("dynamic.vhd", &Vhd::dynamic_of(guest, 512 << 10).build());
-    put("fixed.vhd", &Vhd::fixed_of(guest).build());
-    let base = Vhd::dynamic_of(&vec![0x3C; guest.len()], 2 << 20);
-    let mut child = Vhd::child_of(&base, guest, 2 << 20, |_| true);
-    child.parent_name = "under.vhd".into();
-    put("under.vhd", &base.build());
-    put("child.vhd", &child.build());
-    put("sparse.vmdk", &Sparse::of(guest).build());
-    put("stream.vmdk", &Stream::of(guest).build());
-    put("front.vmdk", &tables_in_front(guest, marker));
-    let half = sectors / 2;
-    let lines = format!("RW {half} FLAT \"s.raw\" 0\nRW {} FLAT \"s.raw\" {half}", sectors - half);
-    put("flat.vmdk", descriptor("twoGbMaxExtentFlat", 1, None, &lines).as_bytes());
-    put("vmfs.vmdk", descriptor("vmfs", 1, None, &format!("RW {sectors} VMFS \"s.raw\"")).as_bytes());
-    let mut all = vec!["s.raw", "dynamic.vhd", "fixed.vhd", "child.vhd", "sparse.vmdk", "stream.vmdk", "vmfs.vmdk"];
-    // Each half needs a sector.
-    all.extend((half > 0).then_some("flat.vmdk"));
-    all.push("front.vmdk");
-    all
 }
 
 #[test]

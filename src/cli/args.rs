@@ -8,6 +8,11 @@ use uuid::Uuid;
 use vdconv::format::{self, FORMATS, Format, OpenOptions};
 use vdconv::image::{Adapter, Identifiers};
 
+use super::{FAILED, USAGE};
+
+/// Workers by default, where there are that many cores.
+const MOST_JOBS: usize = 8;
+
 /// Converts virtual disks: VHD, VMDK and raw
 ///
 /// The content of INPUT decides what it is; the ending of OUTPUT decides what is written (.vmdk .vhd .raw .img .iso). OUTPUT gets its name
@@ -16,7 +21,7 @@ use vdconv::image::{Adapter, Identifiers};
 #[command(
     name = "vdconv",
     version,
-    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE..."
+    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...\n       vdconv compare [OPTIONS] A B"
 )]
 #[command(after_help = AFTER_HELP)]
 struct Plain {
@@ -27,9 +32,14 @@ struct Plain {
 const AFTER_HELP: &str = "\
 Commands (the first word; their options stand behind them):
   vdconv info [OPTIONS] IMAGE...          tell what an image is: format, sizes, creator, identifiers
+  vdconv compare [OPTIONS] A B            is the guest's content the same, whatever the formats
   vdconv convert [OPTIONS] INPUT OUTPUT   the same as without the word, for an INPUT that is called like a command
 
-Exit status: 0 done, 1 failed, 2 usage error, 3 done with losses (--salvage), 128+N ended by signal N.";
+Exit status: 0 done, 1 failed, 2 usage error, 3 done with losses (--salvage), 128+N ended by signal N.
+Of compare: 0 the same, 1 different, 2 usage error, or an image that could not be read.";
+
+/// The words that name commands.
+const COMMANDS: [&str; 3] = ["convert", "info", "compare"];
 
 /// Converts virtual disks: VHD, VMDK and raw
 #[derive(Parser)]
@@ -46,6 +56,8 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Tell what an image is: format, sizes, creator, identifiers
     Info(InfoArgs),
+    /// Is the guest content of two images the same?
+    Compare(CompareArgs),
 }
 
 impl Command {
@@ -57,15 +69,14 @@ impl Command {
             Some("help") if words.len() == 2 => {
                 Plain::try_parse_from(["vdconv", "--help"]).map(|p| Command::Convert(p.convert))
             }
-            Some("info" | "convert" | "help") => Named::try_parse_from(words).map(|named| named.command),
+            Some(word) if word == "help" || COMMANDS.contains(&word) => {
+                Named::try_parse_from(words).map(|named| named.command)
+            }
             _ => {
                 // Behind an option a command is a name; who means the command is told. Behind `--` a name is meant.
                 let first_name = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
                 let dashes = words.iter().skip(1).any(|word| word == "--");
-                match first_name
-                    .and_then(|word| word.to_str())
-                    .filter(|word| !dashes && ["info", "convert"].contains(word))
-                {
+                match first_name.and_then(|word| word.to_str()).filter(|word| !dashes && COMMANDS.contains(word)) {
                     Some(word) => {
                         let message =
                             format!("the options of {word} stand behind it (a file called {word} is ./{word})\n");
@@ -81,7 +92,17 @@ impl Command {
     pub fn json(&self) -> bool {
         match self {
             Command::Convert(convert) => convert.json,
-            Command::Info(info) => info.read.json,
+            Command::Info(info) => info.read.say.json,
+            Command::Compare(compare) => compare.say.json,
+        }
+    }
+
+    /// The exit status of a failure.
+    pub fn failure(&self) -> u8 {
+        match self {
+            // 1 says that the disks differ, as of cmp and diff.
+            Command::Compare(_) => USAGE,
+            Command::Convert(_) | Command::Info(_) => FAILED,
         }
     }
 }
@@ -148,35 +169,64 @@ pub struct ConvertArgs {
     pub dry_run: bool,
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Worker threads; the bytes written do not depend on it [default: the cores, at most 8]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: Option<u16>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Do not wait for stable storage
     #[arg(long)]
     pub no_sync: bool,
-    /// Show how far it is: auto shows a bar when stderr is a terminal
-    #[arg(long, value_name = "P", value_enum, ignore_case = true, default_value_t = Progress::Auto)]
-    pub progress: Progress,
     /// Print the report as one JSON object on stdout
     #[arg(long)]
     pub json: bool,
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
+}
+
+/// How guest data is moved: what all commands that read all of it share.
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// Worker threads; what comes out does not depend on it [default: the cores, at most 8]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Show how far it is: auto shows a bar when stderr is a terminal
+    #[arg(long, value_name = "P", value_enum, ignore_case = true, default_value_t = Progress::Auto)]
+    pub progress: Progress,
     /// Print decisions taken, timings and counters
     #[arg(short, long)]
     pub verbose: bool,
 }
 
-/// How an image is opened: what all commands share.
+impl RunArgs {
+    /// Worker threads.
+    pub fn jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get()).min(MOST_JOBS);
+        self.jobs.map_or_else(cores, usize::from)
+    }
+}
+
+/// How one image is opened.
 #[derive(clap::Args)]
 pub struct SourceArgs {
-    /// What the image is (vhd, vmdk, iso, raw), whatever its content looks like
-    #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
-    input_format: Option<&'static Format>,
     /// The parent of a snapshot, where the recorded name does not lead to it; again for that one's parent
     #[arg(long, value_name = "PATH")]
     parent: Vec<PathBuf>,
+    #[command(flatten)]
+    open: OpenArgs,
+}
+
+impl SourceArgs {
+    /// As the formats take it.
+    pub fn options(&self) -> OpenOptions {
+        self.open.options(&self.parent)
+    }
+}
+
+/// How images are opened: what all commands share.
+#[derive(clap::Args)]
+pub struct OpenArgs {
+    /// What the image is (vhd, vmdk, iso, raw), whatever its content looks like
+    #[arg(short = 'f', long, value_name = "F", value_parser = input_format)]
+    input_format: Option<&'static Format>,
     /// Follow names in images that lead outside the image's folder
     #[arg(long)]
     allow_outside: bool,
@@ -194,16 +244,16 @@ pub struct SourceArgs {
     ignore_log: bool,
 }
 
-impl SourceArgs {
-    /// As the formats take it.
-    pub fn options(&self) -> OpenOptions {
+impl OpenArgs {
+    /// As the formats take it, with these parents.
+    pub fn options(&self, parents: &[PathBuf]) -> OpenOptions {
         OpenOptions {
             format: self.input_format,
             ignore_bitmaps: self.ignore_bitmaps,
             ignore_lock: self.ignore_lock,
             ignore_cid: self.ignore_cid,
             ignore_log: self.ignore_log,
-            parents: self.parent.clone(),
+            parents: parents.to_vec(),
             allow_outside: self.allow_outside,
             ..OpenOptions::default()
         }
@@ -219,15 +269,57 @@ pub struct InfoArgs {
     pub read: ReadArgs,
 }
 
-/// What commands that only read share.
+#[derive(clap::Args)]
+pub struct CompareArgs {
+    /// An image
+    pub a: PathBuf,
+    /// Another image, of any format
+    pub b: PathBuf,
+    /// A longer disk is different, even if all that it has more is zero
+    #[arg(long)]
+    pub strict: bool,
+    /// What B is, where -f is not for both
+    #[arg(short = 'F', long, value_name = "F", value_parser = input_format)]
+    second_format: Option<&'static Format>,
+    /// The parent of A, where the recorded name does not lead to it; again for that one's parent
+    #[arg(long, value_name = "PATH")]
+    parent_a: Vec<PathBuf>,
+    /// The same of B
+    #[arg(long, value_name = "PATH")]
+    parent_b: Vec<PathBuf>,
+    #[command(flatten)]
+    open: OpenArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub say: SayArgs,
+}
+
+impl CompareArgs {
+    /// How A and B are opened.
+    pub fn options(&self) -> [OpenOptions; 2] {
+        let (a, b) = (self.open.options(&self.parent_a), self.open.options(&self.parent_b));
+        let format = self.second_format.or(b.format);
+        [a, OpenOptions { format, ..b }]
+    }
+}
+
+/// What commands that only read, and look at no more than the structures, share.
 #[derive(clap::Args)]
 pub struct ReadArgs {
     #[command(flatten)]
     pub source: SourceArgs,
+    #[command(flatten)]
+    pub say: SayArgs,
+}
+
+/// What commands that only read say.
+#[derive(clap::Args)]
+pub struct SayArgs {
     /// Print one JSON object on stdout
     #[arg(long)]
     pub json: bool,
-    /// Print no warnings
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }

@@ -22,9 +22,6 @@ use super::report::{self, Problem, Product};
 use super::source::Source;
 use super::{LOSSES, STDOUT, progress, show, usage};
 
-/// Workers by default, where there are that many cores.
-const MOST_JOBS: usize = 8;
-
 /// Opens, plans, checks, converts, publishes, reports.
 pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
@@ -101,9 +98,9 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     }
     warn(args, &early);
     warnings.extend(early);
-    let jobs = jobs(args);
+    let jobs = args.run.jobs();
     say(&mut writer.plan().notes.iter().cloned());
-    if args.verbose {
+    if args.run.verbose {
         show::note(&decisions(source.facts(), kind, writer.as_ref(), jobs));
     }
 
@@ -162,7 +159,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         report::print(done.report(&warnings))
             .map_err(|e| Fault::io(STDOUT, "cannot write the report; the output is complete", e))?;
     }
-    if args.verbose {
+    if args.run.verbose {
         done.counters().iter().for_each(|line| show::note(line));
     }
     if !args.quiet {
@@ -238,11 +235,6 @@ fn space(disk: &Source, folder: &Path, plan: &Plan) -> Result<Option<Fault>, Fau
         .then(|| short("the output may not fit").against(format!("the source stores up to {}", show::size(may)))))
 }
 
-fn jobs(args: &ConvertArgs) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get()).min(MOST_JOBS);
-    args.jobs.map_or_else(cores, usize::from)
-}
-
 fn move_data(
     args: &ConvertArgs,
     sources: Sources<'_>,
@@ -252,10 +244,11 @@ fn move_data(
     interrupt: &Interrupt,
     losses: &Losses,
 ) -> Result<Tally, Fault> {
-    let bar = progress::bar(args.progress, args.quiet, (!writer.has_open_end()).then_some(writer.plan().virtual_size));
+    let bar =
+        progress::bar(args.run.progress, args.quiet, (!writer.has_open_end()).then_some(writer.plan().virtual_size));
     let advance = |bytes| bar.inc(bytes);
     let salvage = args.salvage.then_some(losses);
-    let control = Control { jobs: jobs(args), stop: interrupt.flag(), progress: &advance, salvage };
+    let control = Control { jobs: args.run.jobs(), stop: interrupt.flag(), progress: &advance, salvage };
     let moved = engine::convert(sources, feed, writer, outputs, control);
     bar.finish_and_clear();
     moved

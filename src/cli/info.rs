@@ -1,7 +1,6 @@
 //! `vdconv info`: what images are.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,7 +11,7 @@ use vdconv::io::Gate;
 
 use super::args::InfoArgs;
 use super::report::{self, Answer, Images, Problem};
-use super::{FAILED, STDOUT, no_stream, show};
+use super::{FAILED, no_stream, show};
 
 /// Extents that people are shown; JSON has more.
 const MOST_EXTENTS: usize = 8;
@@ -32,12 +31,12 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         match &opened {
             Ok(disk) => {
                 let warnings = disk.ledger.drain();
-                if !args.read.quiet {
+                if !args.read.say.quiet {
                     show::warnings(&warnings);
                 }
-                if !args.read.json {
+                if !args.read.say.json {
                     let text = describe(image, disk);
-                    print(&format!("{}{text}", if index > 0 { "\n" } else { "" }))?;
+                    show::print(&format!("{}{text}", if index > 0 { "\n" } else { "" }))?;
                 }
                 // What is not there is told, and is a failure all the same: the disk cannot be had.
                 let missing = &disk.facts.missing;
@@ -58,19 +57,10 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    if args.read.json {
-        report::print(Images { images: answers }).map_err(stdout)?;
+    if args.read.say.json {
+        report::print(Images { images: answers }).map_err(show::stdout)?;
     }
     Ok(status)
-}
-
-fn stdout(error: std::io::Error) -> Fault {
-    Fault::io(STDOUT, "cannot write", error)
-}
-
-fn print(text: &str) -> Result<(), Fault> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(stdout)
 }
 
 fn describe(image: &Path, disk: &Disk) -> String {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use vdconv::fault::{Fault, Kind};
 use vdconv::io::sys;
 
 /// SIGINT, SIGTERM, SIGHUP; Ctrl-C on Windows.
@@ -44,5 +45,13 @@ impl Interrupt {
     /// 128 and the signal's number, should the program still be there.
     pub fn status(&self) -> u8 {
         u8::try_from(128 + self.signal.load(Ordering::SeqCst)).unwrap_or(u8::MAX)
+    }
+}
+
+/// The fault of a run that makes nothing: interrupted, it does not speak of an output.
+pub fn while_reading(fault: Fault) -> Fault {
+    match fault.kind() {
+        Kind::Interrupted => Fault::new(Kind::Interrupted, "", "interrupted"),
+        _ => fault,
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod base;
+mod compare;
 mod convert;
 mod destination;
 mod dry_run;
@@ -12,6 +13,7 @@ mod progress;
 mod report;
 mod show;
 mod source;
+mod warnings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -38,10 +40,10 @@ pub fn main() -> ExitCode {
         Err(error) => return unparsed(&error),
     };
     let interrupt = Interrupt::default();
-    let json = command.json();
     let run = || match &command {
         Command::Convert(convert) => convert::run(convert, &interrupt),
         Command::Info(info) => info::run(info),
+        Command::Compare(compare) => compare::run(compare, &interrupt),
     };
     // A fault of our own is an error like any other: told, and nothing of an output is left.
     let done = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
@@ -55,7 +57,7 @@ pub fn main() -> ExitCode {
             interrupt.end_by_it();
             status
         }
-        Err(error) => failed(&error, json, &interrupt),
+        Err(error) => failed(&error, &command, &interrupt),
     }
 }
 
@@ -81,21 +83,21 @@ fn unparsed(error: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-fn failed(error: &anyhow::Error, json: bool, interrupt: &Interrupt) -> ExitCode {
+fn failed(error: &anyhow::Error, command: &Command, interrupt: &Interrupt) -> ExitCode {
     let fault = match error.downcast_ref::<Fault>() {
         Some(fault) => fault.clone(),
         None => Fault::new(Kind::Io, "", format!("{error:#}")),
     };
     show::error(&fault);
     // What could not be printed is not tried again.
-    if json && fault.file() != Path::new(STDOUT) {
+    if command.json() && fault.file() != Path::new(STDOUT) {
         report::print_error(&fault);
     }
     interrupt.end_by_it();
     ExitCode::from(match fault.kind() {
         Kind::Usage => USAGE,
         Kind::Interrupted => interrupt.status(),
-        _ => FAILED,
+        _ => command.failure(),
     })
 }
 

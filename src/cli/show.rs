@@ -5,6 +5,8 @@ use std::io::{IsTerminal, Write};
 use vdconv::fault::Fault;
 use vdconv::image::Lost;
 
+use super::STDOUT;
+
 /// Bytes in KiB, MiB, GiB, TiB with one digit behind the point.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -52,6 +54,17 @@ pub fn deceives(c: char) -> bool {
 /// Writes to stderr; a closed stderr is nobody's concern.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Text for people on standard output: what was asked for.
+pub fn print(text: &str) -> Result<(), Fault> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(stdout)
+}
+
+/// The fault of a standard output that takes no more.
+pub fn stdout(error: std::io::Error) -> Fault {
+    Fault::io(STDOUT, "cannot write", error)
 }
 
 /// A line for people, unless they asked for none.

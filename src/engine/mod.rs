@@ -1,5 +1,6 @@
 //! What is done with the guest data of disks: one walk over the map, worker threads, order without a queue. Knows no format.
 
+mod compare;
 mod convert;
 mod crew;
 mod measure;
@@ -8,6 +9,7 @@ mod salvage;
 mod turnstile;
 mod walk;
 
+pub use compare::{Compared, compare};
 pub use convert::{Sources, Tally, convert};
 pub use crew::Control;
 pub use measure::{Measured, measure, measure_unseen};

@@ -4,6 +4,7 @@
 pub mod expect;
 pub mod iso;
 pub mod judge;
+pub mod kinds;
 pub mod packed;
 #[cfg(unix)]
 pub mod process;
