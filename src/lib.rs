@@ -8,7 +8,8 @@
 //! * A [`format::Subformat`] makes an [`image::Writer`]: a plan, made before the first byte, and a placer that decides where things go.
 //! * [`engine::convert`] walks the map (beside that of a base, where the output is a delta), reads, tests for zero, and writes at the
 //!   places given, on several threads.
-//! * [`engine::compare`] walks over two maps in the same way, and holds what it reads against each other.
+//! * [`engine::compare`] walks over two maps in the same way, and holds what it reads against each other;
+//!   [`engine::hash`] takes a disk's digest.
 //! * [`io::Outputs`] holds the files under temporary names until [`io::Outputs::publish`] gives them their own.
 //!
 //! What the library promises: an input is never written to; a final name never holds a partial file; what cannot be read is an error

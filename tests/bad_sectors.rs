@@ -56,7 +56,13 @@ impl Media {
         let raw = format::by_name("raw").unwrap().subformats[0].writer;
         let writer = raw(&disk.facts, &Wish::new(PathBuf::from("o.raw"), "o.raw".into(), Identifiers::random()))?;
         let losses = Losses::default();
-        let control = Control { jobs, stop: &false.into(), progress: &|_| (), salvage: salvage.then_some(&losses) };
+        let control = Control {
+            jobs,
+            stop: &false.into(),
+            progress: &|_| (),
+            salvage: salvage.then_some(&losses),
+            digest: false,
+        };
         let mut feed = MapFeed::new(&disk, writer.plan().test_unit);
         engine::convert(Sources::whole(&disk), &mut feed, writer.as_ref(), &outputs, control)?;
         outputs.publish().unwrap();

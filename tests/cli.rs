@@ -26,7 +26,8 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd"], "OUTPUT"),
         (vec!["info"], "IMAGE"),
         (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
-        (vec!["in.vhd", "o.vmdk", "--verify"], "--verify"),
+        (vec!["in.vhd", "o.vmdk", "--digest", "md5"], "--digest"),
+        (vec!["in.vhd", "o.vmdk", "--digest", "sha256", "--dry-run"], "--dry-run"),
         (vec!["in.vhd", "o.vmdk", "-O", "qcow2"], "known here: vhd, vmdk, raw"),
         (vec!["in.vhd", "o.vhd", "--adapter", "ide"], "--adapter"),
         (vec!["in.vhd", "o.vhd", "--cid", "1"], "--cid"),
@@ -77,6 +78,10 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["info", "-"], "standard input"),
         (vec!["-q", "compare", "in.vhd", "in.vhd"], "the options of compare stand behind it"),
         (vec!["compare", "in.vhd"], "<B>"),
+        (vec!["-q", "hash", "in.vhd"], "the options of hash stand behind it"),
+        (vec!["hash"], "<IMAGE>"),
+        (vec!["hash", "-"], "standard input"),
+        (vec!["hash", "in.vhd", "--algorithm", "md5"], "--algorithm"),
         (vec!["compare", "in.vhd", "-"], "standard input"),
         (vec!["compare", "in.vhd", "in.vhd", "--parent", "in.vhd"], "--parent"),
         (vec!["compare", "in.vhd", "in.vhd", "--salvage"], "--salvage"),
@@ -106,6 +111,7 @@ fn help_and_version_are_answers_on_stdout() {
         vec!["info", "--help"],
         vec!["convert", "--help"],
         vec!["compare", "--help"],
+        vec!["hash", "--help"],
     ] {
         let ran = run(folder.path(), args).succeeds();
         assert!(ran.out.contains("Usage:") && ran.err.is_empty());
@@ -121,13 +127,15 @@ fn convert_by_name_serves_an_input_that_is_called_like_a_command() {
     run(folder.path(), ["./info", "p.vmdk"]).succeeds();
     run(folder.path(), ["-q", "--", "info", "q.vmdk"]).succeeds();
     assert_eq!(names(folder.path()), ["info", "o.vmdk", "p.vmdk", "q.vmdk"]);
-    for word in ["compare", "convert"] {
+    for word in ["compare", "hash", "convert"] {
         fs::rename(folder.path().join("info"), folder.path().join(word)).unwrap();
         run(folder.path(), ["convert", word, "o.vmdk", "--force"]).succeeds();
         run(folder.path(), [&format!("./{word}"), "o.vmdk", "--force"]).succeeds();
         run(folder.path(), ["-q", "--force", "--", word, "o.vmdk"]).succeeds();
-        if word != "convert" {
-            run(folder.path(), [word, word, "o.vmdk"]).succeeds();
+        match word {
+            "compare" => drop(run(folder.path(), [word, word, "o.vmdk"]).succeeds()),
+            "hash" => drop(run(folder.path(), [word, word]).succeeds()),
+            _ => {}
         }
         fs::rename(folder.path().join(word), folder.path().join("info")).unwrap();
     }
@@ -373,6 +381,17 @@ fn json_of_a_comparison_has_its_shape() {
     let ran = run(folder.path(), ["compare", "--json", "in.vhd", "no.raw"]).fails(2, &["no.raw"]);
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&report["error"]["kind"], &report["error"]["file"]), (&"not_found".into(), &"no.raw".into()));
+}
+
+#[test]
+fn json_of_a_digest_has_its_shape() {
+    let folder = with_source();
+    let ran = run(folder.path(), ["hash", "--json", "in.vhd"]).succeeds();
+    let report = has_shape(&ran.out, "hash.txt");
+    let want = serde_json::json!({"algorithm": "sha256", "value": common::sha256(&pattern(8, |_| false))});
+    assert_eq!((&report["digest"], &report["virtual_size"], &report["stored"]), (&want, &4096.into(), &4096.into()));
+    let ran = run(folder.path(), ["--json", "in.vhd", "o.vmdk", "-s", "flat", "--digest", "sha256"]).succeeds();
+    assert_eq!(has_shape(&ran.out, "convert-digest.txt")["digest"], want);
 }
 
 #[test]

@@ -352,7 +352,7 @@ fn an_output_without_holes_is_the_same_and_has_none() {
             let options = OutputOptions { force: false, sync: false, holes };
             let (lease, _) = Lease::take(&Target::resolve(&wanted[0].path).unwrap(), &[]).unwrap();
             let outputs = Outputs::create(lease, &wanted, Vec::new(), options).unwrap();
-            let control = Control { jobs: 3, stop: &false.into(), progress: &|_| (), salvage: None };
+            let control = Control { jobs: 3, stop: &false.into(), progress: &|_| (), salvage: None, digest: false };
             let unit = writer.plan().test_unit;
             let mut feed = match base {
                 None => MapFeed::new(&disk, unit),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
+use vdconv::engine::Algorithm;
 use vdconv::format::{self, FORMATS, Format, OpenOptions};
 use vdconv::image::{Adapter, Identifiers};
 
@@ -21,7 +22,7 @@ const MOST_JOBS: usize = 8;
 #[command(
     name = "vdconv",
     version,
-    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...\n       vdconv compare [OPTIONS] A B"
+    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...\n       vdconv compare [OPTIONS] A B\n       vdconv hash [OPTIONS] IMAGE"
 )]
 #[command(after_help = AFTER_HELP)]
 struct Plain {
@@ -33,13 +34,14 @@ const AFTER_HELP: &str = "\
 Commands (the first word; their options stand behind them):
   vdconv info [OPTIONS] IMAGE...          tell what an image is: format, sizes, creator, identifiers
   vdconv compare [OPTIONS] A B            is the guest's content the same, whatever the formats
+  vdconv hash [OPTIONS] IMAGE             a digest of the guest's content, as of the raw disk
   vdconv convert [OPTIONS] INPUT OUTPUT   the same as without the word, for an INPUT that is called like a command
 
 Exit status: 0 done, 1 failed, 2 usage error, 3 done with losses (--salvage), 128+N ended by signal N.
 Of compare: 0 the same, 1 different, 2 usage error, or an image that could not be read.";
 
 /// The words that name commands.
-const COMMANDS: [&str; 3] = ["convert", "info", "compare"];
+const COMMANDS: [&str; 4] = ["convert", "info", "compare", "hash"];
 
 /// Converts virtual disks: VHD, VMDK and raw
 #[derive(Parser)]
@@ -58,6 +60,8 @@ pub enum Command {
     Info(InfoArgs),
     /// Is the guest content of two images the same?
     Compare(CompareArgs),
+    /// Print a digest of the guest's content, as of the raw disk
+    Hash(HashArgs),
 }
 
 impl Command {
@@ -94,6 +98,7 @@ impl Command {
             Command::Convert(convert) => convert.json,
             Command::Info(info) => info.read.say.json,
             Command::Compare(compare) => compare.say.json,
+            Command::Hash(hash) => hash.read.say.json,
         }
     }
 
@@ -102,7 +107,7 @@ impl Command {
         match self {
             // 1 says that the disks differ, as of cmp and diff.
             Command::Compare(_) => USAGE,
-            Command::Convert(_) | Command::Info(_) => FAILED,
+            Command::Convert(_) | Command::Info(_) | Command::Hash(_) => FAILED,
         }
     }
 }
@@ -167,6 +172,9 @@ pub struct ConvertArgs {
     /// Open, plan and check, print what would be written and how large at most; write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Tell the digest of the guest's content, taken on the way: sha256, as `vdconv hash` and sha256sum of the raw disk tell it
+    #[arg(long, value_name = "A", value_enum, ignore_case = true, conflicts_with = "dry_run")]
+    pub digest: Option<WayDigest>,
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]
@@ -304,7 +312,41 @@ impl CompareArgs {
     }
 }
 
-/// What commands that only read, and look at no more than the structures, share.
+#[derive(clap::Args)]
+pub struct HashArgs {
+    /// The image to hash
+    pub image: PathBuf,
+    /// Which digest: sha256 is that of sha256sum, blake3 that of b3sum and made on all cores
+    #[arg(long, value_name = "A", value_enum, ignore_case = true, default_value_t = HashAlgorithm::Sha256)]
+    pub algorithm: HashAlgorithm,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub read: ReadArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HashAlgorithm {
+    Sha256,
+    Blake3,
+}
+
+impl From<HashAlgorithm> for Algorithm {
+    fn from(word: HashAlgorithm) -> Algorithm {
+        match word {
+            HashAlgorithm::Sha256 => Algorithm::Sha256,
+            HashAlgorithm::Blake3 => Algorithm::Blake3,
+        }
+    }
+}
+
+/// What a conversion takes on its way.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WayDigest {
+    Sha256,
+}
+
+/// What commands that only read one image share.
 #[derive(clap::Args)]
 pub struct ReadArgs {
     #[command(flatten)]

@@ -34,7 +34,8 @@ pub fn run(args: &CompareArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     interrupt.watch()?;
     let bar = progress::bar(args.run.progress, args.say.quiet, Some(size));
     let advance = |bytes| bar.inc(bytes);
-    let control = Control { jobs: args.run.jobs(), stop: interrupt.flag(), progress: &advance, salvage: None };
+    let control =
+        Control { jobs: args.run.jobs(), stop: interrupt.flag(), progress: &advance, salvage: None, digest: false };
     let compared = engine::compare(&a, &b, control);
     bar.finish_and_clear();
     let compared = compared.map_err(while_reading)?;

@@ -163,6 +163,9 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         done.counters().iter().for_each(|line| show::note(line));
     }
     if !args.quiet {
+        if let Some(digest) = done.tally.digest {
+            show::note(&format!("{} of the guest: {digest}", digest.algorithm.word()));
+        }
         show::note(&done.closing_line());
     }
     Ok(exit_status(&losses))
@@ -248,7 +251,13 @@ fn move_data(
         progress::bar(args.run.progress, args.quiet, (!writer.has_open_end()).then_some(writer.plan().virtual_size));
     let advance = |bytes| bar.inc(bytes);
     let salvage = args.salvage.then_some(losses);
-    let control = Control { jobs: args.run.jobs(), stop: interrupt.flag(), progress: &advance, salvage };
+    let control = Control {
+        jobs: args.run.jobs(),
+        stop: interrupt.flag(),
+        progress: &advance,
+        salvage,
+        digest: args.digest.is_some(),
+    };
     let moved = engine::convert(sources, feed, writer, outputs, control);
     bar.finish_and_clear();
     moved
@@ -320,6 +329,7 @@ impl Done<'_> {
             jobs: self.jobs,
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
+            digest: self.tally.digest.map(report::Digest::from),
             warnings: warnings.iter().map(Problem::from).collect(),
             lost_bytes: self.losses.bytes(),
             lost: report::LostRanges(self.losses),

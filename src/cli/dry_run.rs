@@ -38,7 +38,7 @@ pub fn measure(
     interrupt: &Interrupt,
 ) -> Result<Option<Measured>, Fault> {
     let salvage = args.salvage.then_some(losses);
-    let control = Control { jobs: 1, stop: interrupt.flag(), progress: &|_| (), salvage };
+    let control = Control { jobs: 1, stop: interrupt.flag(), progress: &|_| (), salvage, digest: false };
     if writer.has_open_end() {
         return Ok(None);
     }

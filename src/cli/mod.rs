@@ -6,6 +6,7 @@ mod compare;
 mod convert;
 mod destination;
 mod dry_run;
+mod hash;
 mod info;
 mod interrupt;
 mod output_kind;
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Convert(convert) => convert::run(convert, &interrupt),
         Command::Info(info) => info::run(info),
         Command::Compare(compare) => compare::run(compare, &interrupt),
+        Command::Hash(hash) => hash::run(hash, &interrupt),
     };
     // A fault of our own is an error like any other: told, and nothing of an output is left.
     let done = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {

@@ -4,6 +4,7 @@ use std::io::{BufWriter, Write};
 
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
+use vdconv::engine::Digested;
 use vdconv::fault::Fault;
 use vdconv::image::{Creator, Disk, Extent, Geometry, Losses, Lost};
 
@@ -159,6 +160,19 @@ impl Serialize for LostRanges<'_> {
     }
 }
 
+/// A digest of a guest's content.
+#[derive(Serialize)]
+pub struct Digest {
+    algorithm: &'static str,
+    value: String,
+}
+
+impl From<Digested> for Digest {
+    fn from(digest: Digested) -> Digest {
+        Digest { algorithm: digest.algorithm.word(), value: digest.to_string() }
+    }
+}
+
 /// What a conversion did.
 #[derive(Serialize)]
 pub struct Conversion<'a> {
@@ -168,6 +182,7 @@ pub struct Conversion<'a> {
     pub jobs: usize,
     pub bytes_read: u64,
     pub bytes_written: u64,
+    pub digest: Option<Digest>,
     pub warnings: Vec<Problem>,
     pub lost_bytes: u64,
     pub lost: LostRanges<'a>,

@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::crew::{Bounds, Control, Crew, Hands};
+use super::crew::{Bounds, Control, Crew, Hands, Ticket};
 use super::reader::Reader;
 use super::salvage::Salvage;
-use super::turnstile::Turnstile;
 use super::walk::MapFeed;
 use crate::fault::Fault;
 use crate::image::{Decode, Disk, Drawn, Lost, SECTOR};
@@ -37,7 +36,7 @@ pub fn compare(a: &Disk, b: &Disk, control: Control<'_>) -> Result<Compared, Fau
     let mut feed = MapFeed::over(a, b, SECTOR);
     let sums = Sums { first: AtomicU64::new(u64::MAX), ..Sums::default() };
     let bounds = Bounds { unit: SECTOR, end, open_end: false };
-    Crew::new(&mut feed, bounds, (), control)?.work(|decoder| Worker::new(a, b, &sums, control, decoder))?;
+    Crew::new(&mut feed, bounds, (), control)?.work(|decoder| Worker::new(a, b, &sums, decoder))?;
     a.unchanged()?;
     b.unchanged()?;
     let get = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
@@ -65,20 +64,13 @@ struct Worker<'a> {
     a: Reader<'a>,
     b: Reader<'a>,
     sums: &'a Sums,
-    control: Control<'a>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(
-        a: &'a Disk,
-        b: &'a Disk,
-        sums: &'a Sums,
-        control: Control<'a>,
-        decoder: Option<Box<dyn Decode>>,
-    ) -> Worker<'a> {
+    fn new(a: &'a Disk, b: &'a Disk, sums: &'a Sums, decoder: Option<Box<dyn Decode>>) -> Worker<'a> {
         // A range that is lost is neither the same nor different.
         let reader = |disk, decoder| Reader::new(Some(disk), decoder, false, Salvage::Never);
-        Worker { a: reader(a, decoder), b: reader(b, None), sums, control }
+        Worker { a: reader(a, decoder), b: reader(b, None), sums }
     }
 
     /// Counts what differs in the bytes of a piece that begins at `start`.
@@ -97,12 +89,9 @@ impl<'a> Worker<'a> {
 }
 
 impl Hands<()> for Worker<'_> {
-    fn deal_with(&mut self, _ticket: u64, drawn: Drawn, _turnstile: &Turnstile<()>) -> Result<(), Fault> {
-        let guest = match drawn {
-            Drawn::Gap(guest, _) => {
-                self.sums.gaps.fetch_add(1, Ordering::Relaxed);
-                guest
-            }
+    fn deal_with(&mut self, _ticket: Ticket<'_, ()>, drawn: Drawn) -> Result<(), Fault> {
+        match drawn {
+            Drawn::Gap(..) => drop(self.sums.gaps.fetch_add(1, Ordering::Relaxed)),
             Drawn::Lost(Lost { fault, .. }) => return Err(fault),
             Drawn::Piece(piece) => {
                 self.sums.pieces.fetch_add(1, Ordering::Relaxed);
@@ -110,10 +99,8 @@ impl Hands<()> for Worker<'_> {
                 let b = self.b.read_runs(&piece.guest, &piece.base, SECTOR)?;
                 self.sums.stored.fetch_add(a + b, Ordering::Relaxed);
                 self.hold_against(piece.guest.start);
-                piece.guest
             }
-        };
-        (self.control.progress)(guest.end - guest.start);
+        }
         Ok(())
     }
 }

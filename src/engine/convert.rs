@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::crew::{Bounds, Control, Crew, Hands};
+use super::crew::{Bounds, Control, Crew, Hands, Ticket};
+use super::digest::{Algorithm, Digested, Maker};
 use super::reader::{Reader, within};
 use super::salvage::Salvage;
-use super::turnstile::Turnstile;
 use crate::fault::Fault;
 use crate::image::{
     Content, Decode, Disk, Drawn, Encoder, Feed, Here, Losses, Lost, Order, Phase, Piece, Placer, Plan, Put, Run, Seen,
@@ -29,6 +29,8 @@ pub struct Tally {
     pub passed: u64,
     /// Bytes of the guest's disk.
     pub virtual_size: u64,
+    /// The SHA-256 of the guest's content, with zeroes for what was lost, where it was asked for.
+    pub digest: Option<Digested>,
 }
 
 /// The disks that a run reads.
@@ -67,7 +69,11 @@ pub fn convert(
     put_all(&writes, Phase::Body, None, outputs)?;
 
     let run = Conversion { sources, plan, writer, outputs, control, tally: Tallies::default() };
-    let walked = Crew::new(feed, bounds, placer, control)?.work(|decoder| Worker::new(&run, decoder))?;
+    let mut crew = Crew::new(feed, bounds, placer, control)?;
+    if control.digest {
+        crew = crew.with_digest(Maker::new(Algorithm::Sha256, plan.virtual_size));
+    }
+    let walked = crew.work(|decoder| Worker::new(&run, decoder))?;
     control.salvage.map_or(Ok(()), Losses::settle)?;
     if let Some(behind) = walked.feed.finish()? {
         Salvage::of(control.salvage).remark(&behind)?;
@@ -92,7 +98,7 @@ pub fn convert(
     put_all(&writes, Phase::Seal, None, outputs)?;
     outputs.sync()?;
     control.go_on()?;
-    Ok(Tally { virtual_size, ..run.tally.sum() })
+    Ok(Tally { virtual_size, digest: walked.digest, ..run.tally.sum() })
 }
 
 #[derive(Default)]
@@ -114,6 +120,7 @@ impl Tallies {
             gaps: get(&self.gaps),
             passed: get(&self.passed),
             virtual_size: 0,
+            digest: None,
         }
     }
 }
@@ -145,23 +152,19 @@ struct Worker<'h, 'c> {
 }
 
 impl Hands<Box<dyn Placer>> for Worker<'_, '_> {
-    fn deal_with(&mut self, ticket: u64, drawn: Drawn, turnstile: &Turnstile<Box<dyn Placer>>) -> Result<(), Fault> {
+    fn deal_with(&mut self, ticket: Ticket<'_, Box<dyn Placer>>, drawn: Drawn) -> Result<(), Fault> {
         let tally = &self.run.tally;
-        let guest = match drawn {
+        match drawn {
             Drawn::Gap(guest, verdict) => {
                 tally.gaps.fetch_add(1, Ordering::Relaxed);
-                self.source.bytes.clear();
-                self.place((ticket, turnstile), guest.clone(), Some(verdict))?;
-                guest
+                self.pass_over(ticket, guest, verdict)
             }
             Drawn::Lost(Lost { guest, fault }) => {
                 Salvage::of(self.run.control.salvage).lose(guest.clone(), &fault)?;
                 tally.gaps.fetch_add(1, Ordering::Relaxed);
-                self.source.bytes.clear();
                 // Where there is a base, it is zero there.
                 let verdict = if self.base.is_some() { Verdict::Same } else { Verdict::Zero };
-                self.place((ticket, turnstile), guest.clone(), Some(verdict))?;
-                guest
+                self.pass_over(ticket, guest, verdict)
             }
             Drawn::Piece(piece) => {
                 tally.pieces.fetch_add(1, Ordering::Relaxed);
@@ -172,12 +175,12 @@ impl Hands<Box<dyn Placer>> for Worker<'_, '_> {
                     base.read_runs(&piece.guest, &piece.base, unit)?;
                 }
                 self.judge(&piece)?;
-                self.place((ticket, turnstile), piece.guest.clone(), None)?;
-                piece.guest
+                match ticket.digest(&piece.guest, Some(&self.source.bytes))? {
+                    true => self.place(ticket, piece.guest, None),
+                    false => Ok(()),
+                }
             }
-        };
-        (self.run.control.progress)(guest.end - guest.start);
-        Ok(())
+        }
     }
 }
 
@@ -195,6 +198,20 @@ impl<'h, 'c> Worker<'h, 'c> {
             encoded: Vec::new(),
             placer: (run.plan.order == Order::Free).then(|| run.writer.placer()),
             writes: Writes::default(),
+        }
+    }
+
+    /// A stretch that is zero in the source, and in the base where there is one.
+    fn pass_over(
+        &mut self,
+        ticket: Ticket<'_, Box<dyn Placer>>,
+        guest: Range<u64>,
+        verdict: Verdict,
+    ) -> Result<(), Fault> {
+        self.source.bytes.clear();
+        match ticket.digest(&guest, None)? {
+            true => self.place(ticket, guest, Some(verdict)),
+            false => Ok(()),
         }
     }
 
@@ -246,7 +263,7 @@ impl<'h, 'c> Worker<'h, 'c> {
     /// Asks for the places, in the order that the output needs, and writes there.
     fn place(
         &mut self,
-        (ticket, turnstile): (u64, &Turnstile<Box<dyn Placer>>),
+        ticket: Ticket<'_, Box<dyn Placer>>,
         guest: Range<u64>,
         gap: Option<Verdict>,
     ) -> Result<(), Fault> {
@@ -263,12 +280,12 @@ impl<'h, 'c> Worker<'h, 'c> {
                 placer.place(guest, seen, writes)?;
             }
             Order::Ordered => {
-                if turnstile.pass(ticket, |placer| placer.place(guest, seen, writes))?.is_none() {
+                if ticket.pass(|placer| placer.place(guest, seen, writes))?.is_none() {
                     return Ok(()); // turned away: an earlier ticket failed, or the user interrupted
                 }
             }
             Order::Stream => {
-                turnstile.pass(ticket, |placer| {
+                ticket.pass(|placer| {
                     placer.place(guest, seen, writes)?;
                     no_seal(writes)?;
                     put_all(writes, Phase::Body, Some(&hand), run.outputs)

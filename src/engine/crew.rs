@@ -1,10 +1,13 @@
 //! Worker threads over one feed: what every use of a walk shares. Tickets in guest order, the first fault, the way out.
 
+use std::cell::Cell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::turnstile::Turnstile;
+use super::digest::{Digest, Digested, Maker};
+use super::turnstile::{Guard, Turnstile};
 use crate::fault::{Fault, Kind};
 use crate::image::{Decode, Drawn, Feed, Losses, PIECE};
 
@@ -19,6 +22,8 @@ pub struct Control<'a> {
     pub progress: &'a (dyn Fn(u64) + Sync),
     /// Where what cannot be had of the source is listed, with zeroes in its place; `None`: a loss ends the run.
     pub salvage: Option<&'a Losses>,
+    /// Is the SHA-256 of the guest's content taken on the way of a conversion?
+    pub digest: bool,
 }
 
 impl Control<'_> {
@@ -43,9 +48,39 @@ pub struct Bounds {
 
 /// What a worker does with what it draws. Each worker has its own; nothing in it is shared.
 pub trait Hands<T> {
-    /// Deals with one draw. Whoever passes the turnstile does so with this ticket, once; who returns without a fault and did not
-    /// pass it, where others do, was turned away.
-    fn deal_with(&mut self, ticket: u64, drawn: Drawn, turnstile: &Turnstile<T>) -> Result<(), Fault>;
+    /// Deals with one draw. Where one passes the turnstile all do, once, or are turned away; so with the digest.
+    fn deal_with(&mut self, ticket: Ticket<'_, T>, drawn: Drawn) -> Result<(), Fault>;
+}
+
+/// A worker's place in the order of draws.
+#[derive(Clone, Copy)]
+pub struct Ticket<'c, T> {
+    number: u64,
+    turnstile: &'c Turnstile<T>,
+    digest: Option<&'c (Maker, Turnstile<Digest>)>,
+    control: &'c Control<'c>,
+    /// Progress of this draw that was told already.
+    told: &'c Cell<u64>,
+}
+
+impl<T> Ticket<'_, T> {
+    /// Waits for its turn. `Ok(None)`: turned away; an earlier ticket failed, or the user interrupted.
+    pub fn pass<R>(&self, work: impl FnOnce(&mut T) -> Result<R, Fault>) -> Result<Option<R>, Fault> {
+        self.turnstile.pass(self.number, work)
+    }
+
+    /// Adds what was drawn to the digest, where one is taken: these bytes and what they are padded with, or zeroes that were not read.
+    /// What can be done out of turn is done before it is waited for. False: turned away.
+    pub fn digest(&self, guest: &Range<u64>, bytes: Option<&[u8]>) -> Result<bool, Fault> {
+        let Some((maker, turnstile)) = self.digest else { return Ok(true) };
+        let len = usize::try_from(guest.end - guest.start).unwrap_or(usize::MAX);
+        let part = maker.part(guest, bytes.map(|bytes| bytes.get(..len).unwrap_or_default()))?;
+        let mut tell = |bytes| {
+            (self.control.progress)(bytes);
+            self.told.set(self.told.get() + bytes);
+        };
+        Ok(turnstile.pass(self.number, |digest| digest.take(part, self.control, &mut tell))?.is_some())
+    }
 }
 
 /// The workers of one run.
@@ -54,6 +89,8 @@ pub struct Crew<'a, T> {
     bounds: Bounds,
     feed: Mutex<Numbered<'a>>,
     turnstile: Turnstile<T>,
+    /// Behind a turnstile of its own: one worker hashes while another writes.
+    digest: Option<(Maker, Turnstile<Digest>)>,
     first_fault: Mutex<Option<(u64, Fault)>>,
 }
 
@@ -61,6 +98,8 @@ pub struct Crew<'a, T> {
 pub struct Walked<'a, T> {
     /// What the turnstile held.
     pub owned: T,
+    /// The digest of all that was drawn, where one was taken.
+    pub digest: Option<Digested>,
     /// The feed at its end, which it was not asked about yet.
     pub feed: &'a mut dyn Feed,
     /// The guest byte at which the feed ended.
@@ -110,8 +149,14 @@ impl<'a, T: Send> Crew<'a, T> {
             bounds,
             feed: Mutex::new(Numbered { feed, next: 0, at: 0 }),
             turnstile: Turnstile::new(owned),
+            digest: None,
             first_fault: Mutex::new(None),
         })
+    }
+
+    /// The same, with a digest of what is drawn.
+    pub fn with_digest(self, maker: Maker) -> Crew<'a, T> {
+        Crew { digest: Some((maker, Turnstile::new(maker.digest()))), ..self }
     }
 
     /// Sets the workers to it, each with hands of its own (and a decoder, where the feed's pieces need one), and waits for them.
@@ -132,7 +177,7 @@ impl<'a, T: Send> Crew<'a, T> {
             }
             worker();
         });
-        let Crew { feed, turnstile, first_fault, control, .. } = self;
+        let Crew { feed, turnstile, digest, first_fault, control, .. } = self;
         let fault = first_fault.into_inner().unwrap_or_else(PoisonError::into_inner).map(|(_, fault)| fault);
         // Where a pipe was interrupted it says what became of the output.
         if let Some(fault) = fault.clone().filter(|fault| fault.kind() == Kind::Interrupted) {
@@ -141,49 +186,66 @@ impl<'a, T: Send> Crew<'a, T> {
         control.go_on()?;
         fault.map_or(Ok(()), Err)?;
         let Numbered { feed, at, .. } = feed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Walked { owned: turnstile.into_inner(), feed, end: at })
+        let digest = digest.map(|(_, digest)| digest.into_inner().finish());
+        Ok(Walked { owned: turnstile.into_inner(), digest, feed, end: at })
     }
 
     /// A worker: draws tickets until there are no more, or they are turned away.
     fn draw_on(&self, hands: &mut impl Hands<T>) {
         loop {
             if self.control.go_on().is_err() {
-                self.turnstile.break_at(0);
+                self.break_at(0);
                 return;
             }
             let mut feed = lock(&self.feed);
-            let ticket = feed.next;
-            if self.turnstile.turned_away(ticket) {
+            let number = feed.next;
+            if self.turnstile.turned_away(number) {
                 return;
             }
             feed.next += 1;
             // Held before anything is done for it: a panic in a reader hangs nobody either.
-            let guard = self.turnstile.hold(ticket);
+            let guard = self.turnstile.hold(number);
+            let digest_guard = self.digest.as_ref().map(|(_, turnstile)| turnstile.hold(number));
             let drawn = feed.draw(self.bounds);
             drop(feed);
             let result = match drawn {
-                Ok(Some(drawn)) => hands.deal_with(ticket, drawn, &self.turnstile),
+                Ok(Some(drawn)) => self.hand_over(hands, number, drawn),
+                // Nothing lies behind the end: later tickets have nothing to do.
                 Ok(None) => {
-                    guard.done();
-                    // Nothing lies behind the end: later tickets have nothing to do.
-                    self.turnstile.break_at(ticket);
-                    return;
+                    self.break_at(number);
+                    Ok(())
                 }
                 Err(fault) => Err(fault),
             };
             if let Err(fault) = result {
-                self.fail(ticket, fault);
+                self.fail(number, fault);
             }
             guard.done();
+            digest_guard.into_iter().for_each(Guard::done);
         }
     }
 
-    fn fail(&self, ticket: u64, fault: Fault) {
+    fn hand_over(&self, hands: &mut impl Hands<T>, number: u64, drawn: Drawn) -> Result<(), Fault> {
+        let (len, told) = (drawn.guest().end - drawn.guest().start, Cell::new(0));
+        let Crew { turnstile, digest, control, .. } = self;
+        hands.deal_with(Ticket { number, turnstile, digest: digest.as_ref(), control, told: &told }, drawn)?;
+        (control.progress)(len - told.get().min(len));
+        Ok(())
+    }
+
+    fn break_at(&self, number: u64) {
+        self.turnstile.break_at(number);
+        if let Some((_, turnstile)) = &self.digest {
+            turnstile.break_at(number);
+        }
+    }
+
+    fn fail(&self, number: u64, fault: Fault) {
         let mut first = lock(&self.first_fault);
-        if first.as_ref().is_none_or(|(earlier, _)| ticket < *earlier) {
-            *first = Some((ticket, fault));
+        if first.as_ref().is_none_or(|(earlier, _)| number < *earlier) {
+            *first = Some((number, fault));
         }
         drop(first);
-        self.turnstile.break_at(ticket);
+        self.break_at(number);
     }
 }

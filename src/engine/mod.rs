@@ -3,6 +3,8 @@
 mod compare;
 mod convert;
 mod crew;
+mod digest;
+mod hash;
 mod measure;
 mod reader;
 mod salvage;
@@ -12,6 +14,8 @@ mod walk;
 pub use compare::{Compared, compare};
 pub use convert::{Sources, Tally, convert};
 pub use crew::Control;
+pub use digest::{Algorithm, Digested};
+pub use hash::{Hashed, hash};
 pub use measure::{Measured, measure, measure_unseen};
 pub use turnstile::Turnstile;
 pub use walk::MapFeed;

@@ -204,7 +204,7 @@ fn outputs() -> Setup {
 }
 
 fn go(disk: &Disk, writer: &dyn Writer, jobs: usize, outputs: &Outputs) -> Result<Tally, Fault> {
-    let control = Control { jobs, stop: &AtomicBool::new(false), progress: &|_| (), salvage: None };
+    let control = Control { jobs, stop: &AtomicBool::new(false), progress: &|_| (), salvage: None, digest: false };
     convert(Sources::whole(disk), &mut MapFeed::new(disk, UNIT), writer, outputs, control)
 }
 
@@ -260,7 +260,7 @@ fn r23_what_is_lost_is_listed_and_zero_whatever_the_number_of_threads() {
         for jobs in THREADS {
             let (disk, setup, losses) = (disk_with(&lost, None, &bad), outputs(), Losses::default());
             let stop = AtomicBool::new(false);
-            let control = Control { jobs, stop: &stop, progress: &|_| (), salvage: Some(&losses) };
+            let control = Control { jobs, stop: &stop, progress: &|_| (), salvage: Some(&losses), digest: false };
             let mut feed = MapFeed::new(&disk, UNIT);
             convert(Sources::whole(&disk), &mut feed, &Log::new(order), &setup.outputs, control).unwrap();
             setup.outputs.publish().unwrap();
@@ -320,7 +320,7 @@ fn r17_an_interrupt_ends_the_run_at_any_moment() {
                     stop.store(true, Ordering::SeqCst);
                 }
             };
-            let control = Control { jobs, stop: &stop, progress: &progress, salvage: None };
+            let control = Control { jobs, stop: &stop, progress: &progress, salvage: None, digest: false };
             let mut feed = MapFeed::new(&disk, UNIT);
             let fault = convert(Sources::whole(&disk), &mut feed, &Log::new(Order::Ordered), &setup.outputs, control)
                 .unwrap_err();
@@ -408,7 +408,8 @@ fn a_feed_that_leaves_something_out_is_found() {
     ];
     for how in breaks {
         let (disk, setup) = (disk(&[]), outputs());
-        let control = Control { jobs: 2, stop: &AtomicBool::new(false), progress: &|_| (), salvage: None };
+        let control =
+            Control { jobs: 2, stop: &AtomicBool::new(false), progress: &|_| (), salvage: None, digest: false };
         let mut feed = Broken { feed: MapFeed::new(&disk, UNIT), draws: 0, how };
         let fault =
             convert(Sources::whole(&disk), &mut feed, &Log::new(Order::Ordered), &setup.outputs, control).unwrap_err();

@@ -1,0 +1,95 @@
+//! `vdconv hash`: the digest of an image's guest content.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde::Serialize;
+use vdconv::engine::{self, Control, Hashed};
+use vdconv::fault::Fault;
+use vdconv::format;
+use vdconv::image::Facts;
+use vdconv::io::Gate;
+
+use super::args::HashArgs;
+use super::interrupt::{Interrupt, while_reading};
+use super::report::{self, Digest, Problem};
+use super::warnings::Warnings;
+use super::{no_stream, progress, show};
+
+/// Opens, hashes, tells.
+pub fn run(args: &HashArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    no_stream(&args.image, "hashing standard input")?;
+    let disk = format::open(&mut Gate::new(), &args.image, &args.read.source.options())?;
+    let mut warnings = Warnings::new(args.read.say.quiet);
+    warnings.of(&disk.ledger);
+    interrupt.watch()?;
+    let bar = progress::bar(args.run.progress, args.read.say.quiet, Some(disk.facts.virtual_size));
+    let advance = |bytes| bar.inc(bytes);
+    let (jobs, stop) = (args.run.jobs(), interrupt.flag());
+    let control = Control { jobs, stop, progress: &advance, salvage: None, digest: false };
+    let hashed = engine::hash(&disk, args.algorithm.into(), control);
+    bar.finish_and_clear();
+    let hashed = hashed.map_err(while_reading)?;
+    warnings.at_the_end_of(&disk.ledger);
+    let bytes_read = disk.files().iter().map(|file| file.bytes_read()).sum();
+    let done = Done { args, facts: &disk.facts, hashed, jobs, bytes_read, seconds: started.elapsed().as_secs_f64() };
+    done.tell(warnings.all())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A digest that was taken.
+struct Done<'a> {
+    args: &'a HashArgs,
+    facts: &'a Facts,
+    hashed: Hashed,
+    jobs: usize,
+    bytes_read: u64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    format: &'static str,
+    subformat: Option<&'static str>,
+    virtual_size: u64,
+    digest: Digest,
+    stored: u64,
+    bytes_read: u64,
+    jobs: usize,
+    seconds: f64,
+    warnings: Vec<Problem>,
+}
+
+impl Done<'_> {
+    fn tell(&self, warnings: &[Fault]) -> Result<(), Fault> {
+        if self.args.run.verbose {
+            let Hashed { stored, pieces, gaps, .. } = self.hashed;
+            show::note(&format!("vdconv: {} bytes read in {:.3} s", self.bytes_read, self.seconds));
+            show::note(&format!("vdconv: {stored} guest bytes stored; {pieces} pieces, {gaps} gaps"));
+        }
+        let name = self.args.image.to_string_lossy();
+        match self.args.read.say.json {
+            true => report::print(self.report(&name, warnings)).map_err(show::stdout),
+            // As sha256sum and b3sum print it.
+            false => show::print(&format!("{}  {}\n", self.hashed.digest, show::escape(&name))),
+        }
+    }
+
+    fn report(&self, name: &str, warnings: &[Fault]) -> Report {
+        let Done { facts, hashed, jobs, bytes_read, seconds, .. } = *self;
+        Report {
+            file: name.to_string(),
+            format: facts.format,
+            subformat: (!facts.subformat.is_empty()).then_some(facts.subformat),
+            virtual_size: facts.virtual_size,
+            digest: hashed.digest.into(),
+            stored: hashed.stored,
+            bytes_read,
+            jobs,
+            seconds,
+            warnings: warnings.iter().map(Problem::from).collect(),
+        }
+    }
+}
