@@ -61,7 +61,7 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["in.vhd", "o.vmdk", "--cid", "+12"], "--cid"),
         (vec!["in.vhd", "o.vmdk", "-j", "0"], "--jobs"),
         (vec!["in.vhd", "o.vmdk", "-q", "-v"], "--quiet"),
-        (vec!["in.vhd", "o.vmdk", "--progress", "json"], "--progress"),
+        (vec!["in.vhd", "o.vmdk", "--progress", "jsonl"], "--progress"),
         (vec!["in.vhd", "o.raw", "--adapter", "ide"], "--adapter"),
         (vec!["in.vhd", "o.raw", "--cid", "1"], "--cid"),
         (vec!["in.vhd", "o.raw", "--uuid", "00112233-4455-6677-8899-aabbccddeeff"], "--uuid"),
@@ -183,6 +183,50 @@ fn a_bar_that_is_asked_for_is_drawn_without_a_terminal_too() {
         let ran = run(folder.path(), [vec!["in.vhd", "o.vmdk", "--force"], quiet].concat());
         assert!(!ran.err.contains('\r'), "{:?}", ran.err);
     }
+}
+
+#[test]
+fn progress_for_programs_is_one_object_a_line_on_stderr_with_q_too() {
+    let folder = with_source();
+    fs::write(folder.path().join("in.raw"), pattern(40_000, |n| n % 9 == 0)).unwrap();
+    let size = 40_000 * 512;
+    for (phase, args, lines) in [
+        ("convert", vec!["in.raw", "o.vmdk", "--force"], 1),
+        ("convert", vec!["in.raw", "-", "-O", "vmdk", "-s", "stream"], 1),
+        ("compare", vec!["compare", "in.raw", "in.raw"], 0),
+        ("hash", vec!["hash", "in.raw"], 0),
+        ("hash", vec!["hash", "in.raw", "--algorithm", "blake3", "--json"], 0),
+    ] {
+        let out = run(folder.path(), &args).out;
+        for quiet in [false, true] {
+            let ran =
+                run(folder.path(), [&args[..], &["--progress", "json"], if quiet { &["-q"] } else { &[] }].concat());
+            let of_progress = ran.err.lines().filter(|line| line.starts_with('{')).collect::<Vec<_>>();
+            let objects: Vec<Value> = of_progress.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert!(objects.len() >= 2, "{}", ran.err);
+            let others = ran.err.lines().count() - objects.len();
+            assert!(others <= if quiet { 0 } else { lines + 1 }, "{}", ran.err);
+            for object in &objects {
+                let keys: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+                assert_eq!((keys, &object["phase"]), (vec!["done", "phase", "rate", "total"], &phase.into()));
+                assert!(object["rate"].is_u64() && object["total"] == size, "{object}");
+            }
+            let done: Vec<_> = objects.iter().map(|object| object["done"].as_u64().unwrap()).collect();
+            assert!(done.is_sorted() && done[0] == 0 && done[done.len() - 1] == size, "{args:?}: {done:?}");
+            assert!(!ran.out.contains("\"phase\""), "{}", ran.out);
+            assert!(quiet || out.len() == ran.out.len() || args.contains(&"--json"), "{args:?}");
+        }
+    }
+    // Where the size is known at the end alone, there is no total; a failure ends with how far it came.
+    let ran = common::fed(folder.path(), &["-", "p.raw", "-f", "raw", "--progress", "json", "-q"], &[7; 5120]);
+    let last: Value = serde_json::from_str(ran.err.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["total"], &last["done"]), (&Value::Null, &5120.into()));
+    let mut image = Vhd::dynamic_of(&pattern(8, |_| false), 4096).build();
+    image[1536] = 1;
+    fs::write(folder.path().join("bad.vhd"), image).unwrap();
+    let ran = run(folder.path(), ["hash", "bad.vhd", "--progress", "json"]);
+    assert_eq!((ran.status, ran.err.lines().filter(|line| line.contains("\"phase\"")).count()), (Some(1), 2));
+    assert!(ran.err.lines().any(|line| line.starts_with("vdconv: bad.vhd: ")), "{}", ran.err);
 }
 
 #[test]

@@ -196,7 +196,7 @@ pub struct RunArgs {
     /// Worker threads; what comes out does not depend on it [default: the cores, at most 8]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
-    /// Show how far it is: auto shows a bar when stderr is a terminal
+    /// Show how far it is, on stderr: auto shows a bar when that is a terminal; json prints one object a line
     #[arg(long, value_name = "P", value_enum, ignore_case = true, default_value_t = Progress::Auto)]
     pub progress: Progress,
     /// Print decisions taken, timings and counters
@@ -370,6 +370,7 @@ pub struct SayArgs {
 pub enum Progress {
     Auto,
     Bar,
+    Json,
     None,
 }
 

@@ -13,9 +13,10 @@ use vdconv::io::Gate;
 
 use super::args::CompareArgs;
 use super::interrupt::{Interrupt, while_reading};
+use super::progress::Meter;
 use super::report::{self, Problem};
 use super::warnings::Warnings;
-use super::{FAILED, no_stream, progress, show};
+use super::{FAILED, no_stream, show};
 
 /// Opens both, holds one against the other, tells.
 pub fn run(args: &CompareArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
@@ -32,12 +33,12 @@ pub fn run(args: &CompareArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let mut warnings = Warnings::new(args.say.quiet);
     [&a, &b].into_iter().for_each(|disk| warnings.of(&disk.ledger));
     interrupt.watch()?;
-    let bar = progress::bar(args.run.progress, args.say.quiet, Some(size));
-    let advance = |bytes| bar.inc(bytes);
+    let meter = Meter::new("compare", args.run.progress, args.say.quiet, Some(size));
+    let advance = |bytes| meter.advance(bytes);
     let control =
         Control { jobs: args.run.jobs(), stop: interrupt.flag(), progress: &advance, salvage: None, digest: false };
     let compared = engine::compare(&a, &b, control);
-    bar.finish_and_clear();
+    meter.end();
     let compared = compared.map_err(while_reading)?;
     let done = Done { args, sizes, compared, disks: [&a, &b], seconds: started.elapsed().as_secs_f64() };
     [&a, &b].into_iter().for_each(|disk| warnings.at_the_end_of(&disk.ledger));

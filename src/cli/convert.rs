@@ -18,9 +18,10 @@ use super::destination::{Destination, Opening};
 use super::dry_run::{self, DryRun};
 use super::interrupt::Interrupt;
 use super::output_kind::OutputKind;
+use super::progress::Meter;
 use super::report::{self, Problem, Product};
 use super::source::Source;
-use super::{LOSSES, STDOUT, progress, show, usage};
+use super::{LOSSES, STDOUT, show, usage};
 
 /// Opens, plans, checks, converts, publishes, reports.
 pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
@@ -247,9 +248,9 @@ fn move_data(
     interrupt: &Interrupt,
     losses: &Losses,
 ) -> Result<Tally, Fault> {
-    let bar =
-        progress::bar(args.run.progress, args.quiet, (!writer.has_open_end()).then_some(writer.plan().virtual_size));
-    let advance = |bytes| bar.inc(bytes);
+    let total = (!writer.has_open_end()).then_some(writer.plan().virtual_size);
+    let meter = Meter::new("convert", args.run.progress, args.quiet, total);
+    let advance = |bytes| meter.advance(bytes);
     let salvage = args.salvage.then_some(losses);
     let control = Control {
         jobs: args.run.jobs(),
@@ -259,7 +260,7 @@ fn move_data(
         digest: args.digest.is_some(),
     };
     let moved = engine::convert(sources, feed, writer, outputs, control);
-    bar.finish_and_clear();
+    meter.end();
     moved
 }
 

@@ -12,9 +12,10 @@ use vdconv::io::Gate;
 
 use super::args::HashArgs;
 use super::interrupt::{Interrupt, while_reading};
+use super::progress::Meter;
 use super::report::{self, Digest, Problem};
 use super::warnings::Warnings;
-use super::{no_stream, progress, show};
+use super::{no_stream, show};
 
 /// Opens, hashes, tells.
 pub fn run(args: &HashArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
@@ -24,12 +25,12 @@ pub fn run(args: &HashArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let mut warnings = Warnings::new(args.read.say.quiet);
     warnings.of(&disk.ledger);
     interrupt.watch()?;
-    let bar = progress::bar(args.run.progress, args.read.say.quiet, Some(disk.facts.virtual_size));
-    let advance = |bytes| bar.inc(bytes);
+    let meter = Meter::new("hash", args.run.progress, args.read.say.quiet, Some(disk.facts.virtual_size));
+    let advance = |bytes| meter.advance(bytes);
     let (jobs, stop) = (args.run.jobs(), interrupt.flag());
     let control = Control { jobs, stop, progress: &advance, salvage: None, digest: false };
     let hashed = engine::hash(&disk, args.algorithm.into(), control);
-    bar.finish_and_clear();
+    meter.end();
     let hashed = hashed.map_err(while_reading)?;
     warnings.at_the_end_of(&disk.ledger);
     let bytes_read = disk.files().iter().map(|file| file.bytes_read()).sum();
