@@ -3,7 +3,6 @@
 mod common;
 
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
 use common::kinds::sources;
@@ -229,7 +228,7 @@ fn r24_a_standard_output_that_takes_nothing_is_status_2() {
 
 /// A raw disk of `size` bytes that stores `stored` alone, where the file system has holes.
 #[cfg(target_os = "linux")]
-fn sparse(path: &Path, size: u64, stored: &[Range<u64>]) {
+fn sparse(path: &Path, size: u64, stored: &[std::ops::Range<u64>]) {
     use std::os::unix::fs::FileExt;
     let file = fs::File::create(path).unwrap();
     file.set_len(size).unwrap();
@@ -299,5 +298,35 @@ proptest! {
         prop_assert_eq!(answer(&report), by_hand(&guest, &other));
         let report = compared(folder.path(), &[&two, &one]);
         prop_assert_eq!(answer(&report), by_hand(&guest, &other));
+    }
+}
+
+/// A signal in the middle: nothing is answered, and the program ends by it. `hash` has the same way out.
+#[cfg(unix)]
+#[test]
+fn r17_signals_end_a_run_that_only_reads() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Stdio;
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let folder = scratch();
+    // Enough that the signal, sent when the first line of progress comes, is there before the end.
+    fs::write(folder.path().join("a.raw"), vec![0xA7; 128 << 20]).unwrap();
+    for args in [&["compare", "a.raw", "a.raw"][..], &["hash", "a.raw"], &["hash", "a.raw", "--algorithm", "blake3"]] {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let mut command = common::vdconv();
+            command.current_dir(folder.path()).args(args).args(["--progress", "json", "-j", "1"]);
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut err = BufReader::new(child.stderr.take().unwrap());
+            err.read_line(&mut String::new()).unwrap();
+            kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
+            let (mut text, mut out) = (String::new(), String::new());
+            err.read_to_string(&mut text).unwrap();
+            child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()), "{args:?}: {text}");
+            assert!(out.is_empty() && text.lines().last() == Some("vdconv: interrupted"), "{args:?}: {text}");
+        }
     }
 }

@@ -7,7 +7,6 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use common::kinds::sources;
 use common::packed::Stream;
@@ -74,7 +73,7 @@ fn r24_r25_odd_names_are_hashed_and_a_closed_output_is_status_1() {
     assert_eq!(ran.out, format!("{}  a\u{FFFD}\\u{{1b}}.raw\n", sha256(&guest)));
     let full = fs::File::create("/dev/full").unwrap();
     let mut command = vdconv();
-    command.current_dir(folder.path()).arg("hash").arg(name).stdout(full).stderr(Stdio::piped());
+    command.current_dir(folder.path()).arg("hash").arg(name).stdout(full).stderr(std::process::Stdio::piped());
     Ran::from(command.spawn().unwrap().wait_with_output().unwrap()).fails(1, &["standard output"]);
 }
 
@@ -232,7 +231,10 @@ fn sha256sum_tells_the_same_and_checks_our_line() {
     let folder = scratch();
     fs::write(folder.path().join("a.raw"), pattern(7001, |n| n % 900 > 300)).unwrap();
     let ours = run(folder.path(), ["hash", "a.raw"]).succeeds().out;
-    assert_eq!(ours, Ran::of(Command::new("sha256sum").current_dir(folder.path()).arg("a.raw")).out);
+    assert_eq!(ours, Ran::of(std::process::Command::new("sha256sum").current_dir(folder.path()).arg("a.raw")).out);
     fs::write(folder.path().join("sums"), ours).unwrap();
-    assert_eq!(Ran::of(Command::new("sha256sum").current_dir(folder.path()).args(["-c", "sums"])).out, "a.raw: OK\n");
+    assert_eq!(
+        Ran::of(std::process::Command::new("sha256sum").current_dir(folder.path()).args(["-c", "sums"])).out,
+        "a.raw: OK\n"
+    );
 }

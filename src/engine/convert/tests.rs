@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::*;
-use crate::engine::MapFeed;
+use crate::engine::{MapFeed, compare, hash};
 use crate::fault::Kind;
 use crate::image::{Facts, Layer, Ledger, PlannedFile, Unpack};
 use crate::io::FileId;
@@ -16,6 +16,16 @@ const UNIT: u64 = 64 << 10;
 /// 5 MiB and 3 sectors: the last unit is cut.
 const SIZE: u64 = (5 << 20) + 1536;
 const THREADS: [usize; 4] = [1, 2, 3, 7];
+
+/// Each number of threads, with a digest and without.
+fn crews() -> impl Iterator<Item = (usize, bool)> {
+    THREADS.into_iter().flat_map(|jobs| [(jobs, false), (jobs, true)])
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}
 
 /// The guest: unit 3 of every 8 is zero, the others carry their numbers.
 fn guest() -> Vec<u8> {
@@ -203,8 +213,8 @@ fn outputs() -> Setup {
     Setup { folder, outputs }
 }
 
-fn go(disk: &Disk, writer: &dyn Writer, jobs: usize, outputs: &Outputs) -> Result<Tally, Fault> {
-    let control = Control { jobs, stop: &AtomicBool::new(false), progress: &|_| (), salvage: None, digest: false };
+fn go(disk: &Disk, writer: &dyn Writer, (jobs, digest): (usize, bool), outputs: &Outputs) -> Result<Tally, Fault> {
+    let control = Control { jobs, stop: &AtomicBool::new(false), progress: &|_| (), salvage: None, digest };
     convert(Sources::whole(disk), &mut MapFeed::new(disk, UNIT), writer, outputs, control)
 }
 
@@ -212,9 +222,10 @@ fn go(disk: &Disk, writer: &dyn Writer, jobs: usize, outputs: &Outputs) -> Resul
 fn r23_packed_and_plain_runs_arrive_in_order_whatever_the_number_of_threads() {
     for order in [Order::Ordered, Order::Stream] {
         let mut first = None;
-        for jobs in THREADS {
+        for (jobs, digest) in crews() {
             let (disk, setup) = (disk(&[]), outputs());
-            let tally = go(&disk, &Log::new(order), jobs, &setup.outputs).unwrap();
+            let tally = go(&disk, &Log::new(order), (jobs, digest), &setup.outputs).unwrap();
+            assert_eq!(tally.digest.map(|digest| digest.value), digest.then(|| sha256(&guest())));
             setup.outputs.publish().unwrap();
             let log = std::fs::read(setup.folder.path().join("out")).unwrap();
             assert!(decode(&log) == guest(), "{order:?} -j {jobs}");
@@ -229,10 +240,10 @@ fn r23_packed_and_plain_runs_arrive_in_order_whatever_the_number_of_threads() {
 #[test]
 fn the_loss_at_the_lowest_guest_offset_is_the_one_reported() {
     for order in [Order::Ordered, Order::Stream, Order::Free] {
-        for jobs in THREADS {
+        for (jobs, digest) in crews() {
             let setup = outputs();
             let lost = [4 << 20, (2 << 20) + 9 * UNIT, (1 << 20) + 5 * UNIT];
-            let fault = go(&disk(&lost), &Log::new(order), jobs, &setup.outputs).unwrap_err();
+            let fault = go(&disk(&lost), &Log::new(order), (jobs, digest), &setup.outputs).unwrap_err();
             assert_eq!(fault.byte(), Some((1 << 20) + 5 * UNIT), "{order:?} -j {jobs}");
             drop(setup.outputs);
             assert_eq!(std::fs::read_dir(setup.folder.path()).unwrap().count(), 0, "R17: nothing is left");
@@ -257,12 +268,13 @@ fn r23_what_is_lost_is_listed_and_zero_whatever_the_number_of_threads() {
     let mut guest = guest();
     want.iter().for_each(|(lost, _)| guest[lost.start as usize..lost.end as usize].fill(0));
     for order in [Order::Ordered, Order::Stream] {
-        for jobs in THREADS {
+        for (jobs, digest) in crews() {
             let (disk, setup, losses) = (disk_with(&lost, None, &bad), outputs(), Losses::default());
             let stop = AtomicBool::new(false);
-            let control = Control { jobs, stop: &stop, progress: &|_| (), salvage: Some(&losses), digest: false };
+            let control = Control { jobs, stop: &stop, progress: &|_| (), salvage: Some(&losses), digest };
             let mut feed = MapFeed::new(&disk, UNIT);
-            convert(Sources::whole(&disk), &mut feed, &Log::new(order), &setup.outputs, control).unwrap();
+            let tally = convert(Sources::whole(&disk), &mut feed, &Log::new(order), &setup.outputs, control).unwrap();
+            assert_eq!(tally.digest.map(|digest| digest.value), digest.then(|| sha256(&guest)));
             setup.outputs.publish().unwrap();
             let log = std::fs::read(setup.folder.path().join("out")).unwrap();
             assert!(decode(&log) == guest, "{order:?} -j {jobs}");
@@ -294,14 +306,14 @@ fn what_is_no_loss_ends_a_salvaging_run_too() {
 
 #[test]
 fn r17_a_panic_in_a_worker_hangs_nobody_and_leaves_nothing() {
-    for jobs in THREADS {
+    for (jobs, digest) in crews() {
         // In an encoder, which works beside others, and in a reader, while a ticket is drawn.
         for (encoder, reader) in [(Some((2 << 20) + 4 * UNIT), None), (None, Some((2 << 20) + 4 * UNIT))] {
             let setup = outputs();
             let mut writer = Log::new(Order::Ordered);
             writer.panics_at = encoder;
             let disk = disk_of(&[], reader);
-            let ended = catch_unwind(AssertUnwindSafe(|| go(&disk, &writer, jobs, &setup.outputs)));
+            let ended = catch_unwind(AssertUnwindSafe(|| go(&disk, &writer, (jobs, digest), &setup.outputs)));
             assert!(ended.is_err());
             drop(setup.outputs);
             assert_eq!(std::fs::read_dir(setup.folder.path()).unwrap().count(), 0);
@@ -311,7 +323,7 @@ fn r17_a_panic_in_a_worker_hangs_nobody_and_leaves_nothing() {
 
 #[test]
 fn r17_an_interrupt_ends_the_run_at_any_moment() {
-    for jobs in THREADS {
+    for (jobs, digest) in crews() {
         for after in [0, 1, 3, 5] {
             let (setup, disk) = (outputs(), disk(&[]));
             let (stop, seen) = (AtomicBool::new(after == 0), AtomicU64::new(0));
@@ -320,12 +332,63 @@ fn r17_an_interrupt_ends_the_run_at_any_moment() {
                     stop.store(true, Ordering::SeqCst);
                 }
             };
-            let control = Control { jobs, stop: &stop, progress: &progress, salvage: None, digest: false };
+            let control = Control { jobs, stop: &stop, progress: &progress, salvage: None, digest };
             let mut feed = MapFeed::new(&disk, UNIT);
             let fault = convert(Sources::whole(&disk), &mut feed, &Log::new(Order::Ordered), &setup.outputs, control)
                 .unwrap_err();
             assert_eq!(fault.kind(), Kind::Interrupted);
         }
+    }
+}
+
+/// What only reads: a digest of either sort, and a comparison with itself.
+const READERS: [fn(&Disk, Control<'_>) -> Result<(), Fault>; 3] = [
+    |disk, control| hash(disk, Algorithm::Sha256, control).map(drop),
+    |disk, control| hash(disk, Algorithm::Blake3, control).map(drop),
+    |disk, control| compare(disk, disk, control).map(drop),
+];
+
+#[test]
+fn readers_report_the_loss_at_the_lowest_guest_offset_and_a_panic_or_an_interrupt_hangs_none() {
+    for reader in READERS {
+        for jobs in THREADS {
+            let stop = AtomicBool::new(false);
+            let control = Control { jobs, stop: &stop, progress: &|_| (), salvage: None, digest: false };
+            reader(&disk(&[]), control).unwrap();
+            let lost = [4 << 20, (2 << 20) + 9 * UNIT, (1 << 20) + 5 * UNIT];
+            assert_eq!(reader(&disk(&lost), control).unwrap_err().byte(), Some((1 << 20) + 5 * UNIT), "-j {jobs}");
+            let panics = disk_of(&[], Some((2 << 20) + 4 * UNIT));
+            assert!(catch_unwind(AssertUnwindSafe(|| reader(&panics, control))).is_err());
+            for after in 0..3 {
+                let (stop, seen) = (AtomicBool::new(after == 0), AtomicU64::new(0));
+                let progress = |_| {
+                    if seen.fetch_add(1, Ordering::SeqCst) + 1 == after {
+                        stop.store(true, Ordering::SeqCst);
+                    }
+                };
+                let control = Control { stop: &stop, progress: &progress, ..control };
+                assert_eq!(reader(&disk(&[]), control).unwrap_err().kind(), Kind::Interrupted, "-j {jobs}");
+            }
+        }
+    }
+}
+
+#[test]
+fn readers_find_what_is_there() {
+    for jobs in THREADS {
+        let (told, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let progress = |bytes| {
+            told.fetch_add(bytes, Ordering::SeqCst);
+        };
+        let control = Control { jobs, stop: &stop, progress: &progress, salvage: None, digest: false };
+        let zero = guest().chunks(UNIT as usize).filter(|u| u.iter().all(|b| *b == 0)).count() as u64 * UNIT;
+        let hashed = hash(&disk(&[]), Algorithm::Sha256, control).unwrap();
+        assert_eq!((hashed.digest.value, hashed.stored), (sha256(&guest()), SIZE - zero));
+        let hashed = hash(&disk(&[]), Algorithm::Blake3, control).unwrap();
+        assert_eq!(hashed.digest.to_string(), blake3::hash(&guest()).to_string());
+        let compared = compare(&disk(&[]), &disk(&[]), control).unwrap();
+        assert_eq!((compared.first, compared.sectors, compared.stored), (None, 0, 2 * (SIZE - zero)));
+        assert_eq!(told.load(Ordering::SeqCst), 3 * SIZE, "progress tells each byte once");
     }
 }
 
@@ -357,7 +420,7 @@ fn a_placer_that_seals_too_early_is_stopped() {
         }
     }
     let setup = outputs();
-    let fault = go(&disk(&[]), &Early(Log::new(Order::Ordered)), 2, &setup.outputs).unwrap_err();
+    let fault = go(&disk(&[]), &Early(Log::new(Order::Ordered)), (2, false), &setup.outputs).unwrap_err();
     assert!(fault.to_string().contains("sealed"));
     assert_eq!(setup.outputs.bytes_written(), 0);
 }
