@@ -10,6 +10,7 @@
 //!   places given, on several threads.
 //! * [`engine::compare`] walks over two maps in the same way, and holds what it reads against each other;
 //!   [`engine::hash`] takes a disk's digest.
+//! * [`guest::look`] says what lies inside: partitions, file systems, what boots.
 //! * [`io::Outputs`] holds the files under temporary names until [`io::Outputs::publish`] gives them their own.
 //!
 //! What the library promises: an input is never written to; a final name never holds a partial file; what cannot be read is an error
@@ -20,5 +21,7 @@ pub mod engine;
 pub mod fault;
 #[warn(clippy::cast_possible_truncation, clippy::indexing_slicing, clippy::unwrap_used)]
 pub mod format;
+#[warn(clippy::cast_possible_truncation, clippy::indexing_slicing, clippy::unwrap_used)]
+pub mod guest;
 pub mod image;
 pub mod io;

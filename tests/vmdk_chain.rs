@@ -107,6 +107,8 @@ fn a_lock_of_a_running_machine_is_refused_for_any_image_of_the_chain_unless_igno
         run(f.path(), ["two.vmdk", "o.raw", "--ignore-lock", "--force"]).succeeds();
         assert!(fs::read(f.path().join("o.raw")).unwrap() == want);
         run(f.path(), ["info", "--ignore-lock", "two.vmdk"]).succeeds();
+        let told = run(f.path(), ["info", "two.vmdk"]).warns(&["a running machine has the disk open"]);
+        assert!(told.out.contains("  advice        shut the machine down"), "{}", told.out);
         fs::remove_dir_all(lock).unwrap();
         fs::remove_file(f.path().join("o.raw")).unwrap();
     }

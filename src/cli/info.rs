@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use vdconv::fault::{Fault, Kind};
 use vdconv::format::{self, Lacks, OpenOptions};
+use vdconv::guest::{self, Guest};
 use vdconv::image::{Creator, Disk, Extent};
 use vdconv::io::Gate;
 
 use super::args::InfoArgs;
 use super::report::{self, Answer, Images, Problem};
-use super::{FAILED, no_stream, show};
+use super::{FAILED, no_stream, show, show_guest};
 
 /// Extents that people are shown; JSON has more.
 const MOST_EXTENTS: usize = 8;
@@ -30,12 +31,15 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         let opened = format::open(&mut Gate::new(), image, &options);
         match &opened {
             Ok(disk) => {
+                let guest = guest::look(disk);
+                // What tables say wrongly came up while they were looked at.
                 let warnings = disk.ledger.drain();
+                let advice = advice(disk, &warnings, &guest);
                 if !args.read.say.quiet {
                     show::warnings(&warnings);
                 }
                 if !args.read.say.json {
-                    let text = describe(image, disk);
+                    let text = describe(image, disk, &guest, &advice);
                     show::print(&format!("{}{text}", if index > 0 { "\n" } else { "" }))?;
                 }
                 // What is not there is told, and is a failure all the same: the disk cannot be had.
@@ -47,7 +51,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
                 if !missing.is_empty() {
                     status = ExitCode::from(FAILED);
                 }
-                answers.push(Answer::Image(Box::new(report::Image::of(disk, &warnings))));
+                answers.push(Answer::Image(Box::new(report::Image::of(disk, &warnings, guest, advice))));
             }
             Err(fault) => {
                 show::error(fault);
@@ -63,7 +67,20 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     Ok(status)
 }
 
-fn describe(image: &Path, disk: &Disk) -> String {
+/// What stands in the way: of the image itself first, each line once.
+fn advice(disk: &Disk, warnings: &[Fault], guest: &Guest) -> Vec<String> {
+    let hints = disk.facts.missing.iter().take(MOST_MISSING).chain(warnings).map(|fault| fault.hint().to_string());
+    let unfit = disk.facts.unfit_for_machines.map(str::to_string);
+    let mut lines: Vec<String> = Vec::new();
+    for line in hints.chain(unfit).chain(guest.advice.iter().cloned()) {
+        if !line.is_empty() && !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+fn describe(image: &Path, disk: &Disk, guest: &Guest, advice: &[String]) -> String {
     let facts = &disk.facts;
     let mut text = format!("{}\n", show::escape(&image.to_string_lossy()));
     let mut line = |label: &str, value: String| {
@@ -119,6 +136,12 @@ fn describe(image: &Path, disk: &Disk) -> String {
     }
     for (n, missing) in facts.missing.iter().enumerate().take(MOST_MISSING) {
         line(if n == 0 { "missing" } else { "" }, missing.found_text().to_string());
+    }
+    for (label, value) in show_guest::lines(guest) {
+        line(label, value);
+    }
+    for (n, advice) in advice.iter().enumerate() {
+        line(if n == 0 { "advice" } else { "" }, advice.clone());
     }
     text
 }

@@ -12,7 +12,9 @@ mod interrupt;
 mod output_kind;
 mod progress;
 mod report;
+mod report_guest;
 mod show;
+mod show_guest;
 mod source;
 mod warnings;
 

@@ -6,8 +6,10 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 use vdconv::engine::Digested;
 use vdconv::fault::Fault;
+use vdconv::guest::Guest;
 use vdconv::image::{Creator, Disk, Extent, Geometry, Losses, Lost};
 
+use super::report_guest::Inside;
 use super::{STDOUT, show};
 
 /// Version of these shapes; a key that goes or changes its meaning raises it.
@@ -75,6 +77,9 @@ pub struct Image {
     pub extents: Vec<Extent>,
     pub extent_count: u64,
     pub missing: Vec<Problem>,
+    #[serde(flatten)]
+    pub inside: Inside,
+    pub advice: Vec<String>,
     pub warnings: Vec<Problem>,
 }
 
@@ -95,7 +100,7 @@ pub struct Shape {
 
 impl Image {
     /// Of an opened disk and the warnings that it gave.
-    pub fn of(disk: &Disk, warnings: &[Fault]) -> Image {
+    pub fn of(disk: &Disk, warnings: &[Fault], guest: Guest, advice: Vec<String>) -> Image {
         let facts = &disk.facts;
         Image {
             file: disk.files().first().map(|f| f.name().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -118,6 +123,8 @@ impl Image {
             extents: facts.extents.clone(),
             extent_count: facts.extent_count,
             missing: facts.missing.iter().map(Problem::from).collect(),
+            inside: Inside::of(guest),
+            advice,
             warnings: warnings.iter().map(Problem::from).collect(),
         }
     }

@@ -71,6 +71,8 @@ pub struct Facts {
     pub block_size: Option<u64>,
     /// Why no machine will boot it as a hard disk, where that is known.
     pub unfit_for_machines: Option<&'static str>,
+    /// Of an optical disc: the platforms that its boot catalog has something for.
+    pub disc_boots: Option<Vec<&'static str>>,
     /// Whatever else is recorded and worth telling, by the format's own names.
     pub recorded: Vec<(&'static str, String)>,
     /// The extents, the first thousands of them.
@@ -99,6 +101,7 @@ impl Facts {
             created: None,
             block_size: None,
             unfit_for_machines: None,
+            disc_boots: None,
             recorded: Vec::new(),
             extents: Vec::new(),
             extent_count: 0,

@@ -9,7 +9,7 @@
 //!
 //! Sources: ECMA-119 (ISO 9660), ECMA-167 (UDF), "El Torito" 1.0, and what xorriso, mkisofs and isohybrid write.
 
-mod gpt;
+mod hybrid;
 mod reader;
 mod udf;
 mod volume;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::gpt::{self, Gpt};
+use super::hybrid::is_hybrid;
 use super::udf;
 use super::volume::{self, Volume};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
 use crate::format::linear::{Linear, Rest};
-use crate::image::{Disk, Facts, SECTOR};
+use crate::image::{Disk, Facts, GptHeader, GptLook, SECTOR};
 use crate::io::InputFile;
 
 /// What to do about an image that ends too early.
@@ -45,23 +45,24 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
             Some(_) => opening.ledger.warn(lost),
         }
     }
-    let gpt_end = match gpt::look(&head) {
-        Gpt::None => None,
-        Gpt::EndsAt(end) => Some(end),
-        Gpt::Damaged => {
-            opening.ledger.warn(Fault::damaged(file.name(), 512, "the GPT header of the hybrid image is damaged"));
-            None
-        }
+    let gpt_end = match GptHeader::look(head.get(512..1024).unwrap_or_default()) {
+        GptLook::None => None,
+        GptLook::Sound(header) => header.end(SECTOR),
+        GptLook::Damaged => None,
     };
+    if gpt_end.is_none() && head.get(512..520) == Some(b"EFI PART") {
+        opening.ledger.warn(Fault::damaged(file.name(), 512, "the GPT header of the hybrid image is damaged"));
+    }
     let cut = hold_against_length(opening, &file, [volume.size, udf_end, gpt_end])?;
     let end = cut.as_ref().map_or(file.len(), |(end, _)| *end);
 
     let size = end.checked_next_multiple_of(SECTOR).filter(|size| i64::try_from(*size).is_ok());
     let size = size
         .ok_or_else(|| Fault::new(Kind::OverLimit, file.name(), "the file is larger than a disk can be").found(end))?;
-    let hybrid = gpt::is_hybrid(&head);
+    let hybrid = is_hybrid(&head);
     let facts = Facts {
         recorded: recorded(&volume, hybrid),
+        disc_boots: Some(volume.boots.clone()),
         unfit_for_machines: (!hybrid).then_some(
             "an optical disc without a partition table: machines do not boot it as a hard disk; attach the ISO as a CD",
         ),

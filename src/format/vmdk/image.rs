@@ -75,8 +75,14 @@ impl Image {
             }
             false => (text(&file, 0, file.len())?, None),
         };
-        if !opening.options.ignore_lock {
-            refuse_locked(&file)?;
+        if !opening.options.ignore_lock
+            && let Err(locked) = refuse_locked(&file)
+        {
+            match opening.options.lacks {
+                // A look takes nothing from the machine, and may show what is about to change.
+                Lacks::Files => opening.ledger.warn(locked),
+                Lacks::Nothing | Lacks::Data => return Err(locked),
+            }
         }
         let mut image = Image {
             file: Arc::clone(&file),

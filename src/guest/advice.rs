@@ -1,0 +1,119 @@
+//! What stands in the way of a conversion, or of the machine that boots its result: only what is certain.
+
+use super::boot::BootKind;
+use super::filesystem::FileSystem;
+use super::gpt::{Copy, kind};
+use super::partition::{Partition, TableKind};
+use super::{Guest, mbr};
+use crate::image::Facts;
+
+/// One line each.
+pub fn of(facts: &Facts, guest: &Guest) -> Vec<String> {
+    let mut lines = Vec::new();
+    about_table(facts, guest, &mut lines);
+    for partition in guest.partitions.iter().filter(|partition| !partition.is_frame()) {
+        about_partition(facts.virtual_size, partition, &mut lines);
+    }
+    if let Some(whole) = &guest.file_system {
+        about_file_system("the file system", whole, facts.virtual_size, &mut lines);
+    }
+    if guest.dynamic_disk {
+        lines.push("a dynamic disk of Windows: its volumes stand in a database of its own, which is not read here; convert all disks of the group".into());
+    }
+    if boots_windows_by_bios(guest) && facts.format == "vhd" {
+        lines.push(
+            "Windows boots from the controller that it has a driver for: a VMDK of this VHD records --adapter ide, which Virtual PC and \
+             generation 1 Hyper-V machines boot from; another one only after its driver was installed (else stop 0x7B)"
+                .into(),
+        );
+    }
+    lines
+}
+
+fn about_table(facts: &Facts, guest: &Guest, lines: &mut Vec<String>) {
+    let table = &guest.table;
+    let size = facts.virtual_size;
+    if table.kind == TableKind::Gpt && table.sector_size != u64::from(facts.logical_sector_size) {
+        lines.push(format!(
+            "the GPT was made for sectors of {} bytes: on a disk with sectors of {} bytes, which this image and every VHD and VMDK has, machines do not find it",
+            table.sector_size, facts.logical_sector_size
+        ));
+    }
+    if table.kind == TableKind::Mbr && table.protective {
+        lines.push("the MBR guards a GPT, and no copy of it is sound: the disk was cut, or the GPT overwritten".into());
+    }
+    if table.kind == TableKind::Gpt && !table.protective {
+        lines.push("the MBR does not guard the GPT: Linux and others will not look for it".into());
+    }
+    match (table.primary, table.backup, table.made_for) {
+        (Some(Copy::Missing | Copy::Damaged), ..) => lines.push(
+            "the GPT at the disk's beginning is not sound; its copy at the end is: repair it in the machine (sgdisk, gdisk)".into(),
+        ),
+        (_, Some(Copy::Outside), Some(made_for)) => lines.push(format!(
+            "the GPT was made for a disk of {made_for} bytes: {} bytes are missing at its end",
+            made_for.saturating_sub(size)
+        )),
+        (_, Some(Copy::Missing | Copy::Damaged), _) => {
+            lines.push("the copy of the GPT at the disk's end is not sound: repair it in the machine (sgdisk, gdisk)".into());
+        }
+        // Optical images are padded behind it, which nobody minds.
+        (_, Some(Copy::Sound), Some(made_for)) if made_for < size && facts.disc_boots.is_none() => lines.push(format!(
+            "the GPT was made for a disk that is {} bytes smaller: sgdisk -e in the machine makes use of them",
+            size - made_for
+        )),
+        _ => {}
+    }
+    lines.extend(table.wrong.map(str::to_string));
+    if table.count > guest.partitions.len() {
+        lines.push(format!("{} more partitions are not listed", table.count - guest.partitions.len()));
+    }
+}
+
+fn about_partition(size: u64, partition: &Partition, lines: &mut Vec<String>) {
+    let name = format!("partition {}", partition.number);
+    let (end, len) = (partition.end(), partition.len);
+    if end > size {
+        lines.push(format!(
+            "{name} ends {} bytes behind the disk's end: the image was cut short, or the disk shrunk",
+            end - size
+        ));
+    }
+    if let Some(found) = &partition.file_system {
+        about_file_system(&format!("{}, {}", name, found.title), found, len, lines);
+    }
+}
+
+fn about_file_system(name: &str, found: &FileSystem, room: u64, lines: &mut Vec<String>) {
+    if let Some(len) = found.len.filter(|len| *len > room) {
+        lines.push(format!("{name}: states {len} bytes and has room for {room}: cut short"));
+    }
+    if found.encrypted {
+        lines.push(format!(
+            "{name}: goes over unchanged; used blocks cannot be told from free ones, so the output stays large"
+        ));
+    }
+    if found.hibernated {
+        lines.push(format!("{name}: a system sleeps in it; wake it and shut it down before it gets other hardware"));
+    }
+    if found.needs_recovery {
+        lines.push(format!("{name}: was not unmounted; its journal is replayed when it is mounted next"));
+    }
+}
+
+/// Does a BIOS start Windows from it: from an active partition with NTFS?
+fn boots_windows_by_bios(guest: &Guest) -> bool {
+    let ntfs = |found: &Option<FileSystem>| found.as_ref().is_some_and(|found| found.word == "ntfs");
+    guest.boot.kind == BootKind::Bios
+        && guest.partitions.iter().any(|partition| partition.active && ntfs(&partition.file_system))
+}
+
+/// Does Windows' Logical Disk Manager keep the disk's volumes? `private`: its private header stands in sector 6.
+pub fn is_dynamic_disk(private: bool, partitions: &[Partition]) -> bool {
+    let dynamic = format!("{:02x}", mbr::DYNAMIC);
+    let by_type = |partition: &Partition| match partition.guid {
+        Some(guid) => guid == kind::LDM_METADATA || guid == kind::LDM_DATA,
+        None => partition.kind == dynamic,
+    };
+    // The header alone survives when the disk gets another table.
+    partitions.iter().any(by_type) && (private || partitions.iter().any(|partition| partition.guid.is_some()))
+}

@@ -1,0 +1,154 @@
+//! What `info` tells of the guest: its partitions, file systems and boot; and that it reads little, whatever the tables say.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::vhd::Vhd;
+use common::{fixture, run, scratch};
+use serde_json::Value;
+use vdconv::format::{self, OpenOptions};
+use vdconv::guest;
+use vdconv::io::Gate;
+
+/// An MBR with an active partition from sector 64 on, and boot code.
+fn mbr(sectors: u32) -> Vec<u8> {
+    let mut disk = vec![0; sectors as usize * 512];
+    disk[..3].copy_from_slice(&[0xFA, 0x33, 0xC0]);
+    disk[440..444].copy_from_slice(&[0x78, 0x56, 0x34, 0x12]);
+    disk[446] = 0x80;
+    disk[450] = 7;
+    disk[454..458].copy_from_slice(&64u32.to_le_bytes());
+    disk[458..462].copy_from_slice(&(sectors - 64).to_le_bytes());
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let boot = &mut disk[64 * 512..65 * 512];
+    boot[..11].copy_from_slice(b"\xEB\x52\x90NTFS    ");
+    boot[11..13].copy_from_slice(&512u16.to_le_bytes());
+    boot[40..48].copy_from_slice(&u64::from(sectors - 65).to_le_bytes());
+    disk
+}
+
+fn info(folder: &Path, name: &str) -> Value {
+    let ran = run(folder, ["info", "--json", name]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    report["images"][0].clone()
+}
+
+#[test]
+fn info_tells_partitions_file_systems_boot_and_the_adapter_of_a_vhd() {
+    let folder = scratch();
+    fs::write(folder.path().join("a.vhd"), Vhd::dynamic_of(&mbr(20_000), 2 << 20).build()).unwrap();
+    let ran = run(folder.path(), ["info", "a.vhd"]).succeeds();
+    for line in [
+        "  partitions    MBR, disk id 12345678\n",
+        "                1  at 32.0 KiB, 9.7 MiB  NTFS or exFAT, active: NTFS\n",
+        "  boot          BIOS: boot code in the MBR, partition 1 is active\n",
+        "  advice        Windows boots from the controller",
+    ] {
+        assert!(ran.out.contains(line), "no {line:?} in\n{}", ran.out);
+    }
+    let image = info(folder.path(), "a.vhd");
+    assert_eq!(image["partition_table"]["kind"], "mbr");
+    let partition = &image["partitions"][0];
+    assert_eq!((&partition["start"], &partition["length"]), (&32_768.into(), &((20_000u64 - 64) * 512).into()));
+    assert_eq!((&partition["type"], &partition["file_system"]), (&"07".into(), &"ntfs".into()));
+    assert_eq!(image["boot"]["kind"], "bios");
+    assert!(image["advice"][0].as_str().unwrap().contains("--adapter ide"));
+}
+
+#[test]
+fn file_systems_without_a_table_are_named_in_what_others_wrote() {
+    for (name, word) in [("ext2-dynamic.vhd", "ext2"), ("ntfs-fixed.vhd", "ntfs")] {
+        let image = info(&fixture("vhd"), name);
+        let found = (&image["file_system"], &image["partition_table"]["kind"]);
+        let partition = &image["partitions"][0]["file_system"];
+        assert!(found == (&word.into(), &"none".into()) || partition == word, "{name}: {image}");
+    }
+    let image = info(&fixture("iso"), "xorriso-hybrid.iso");
+    assert_eq!((&image["file_system"], &image["label"]), (&"iso9660".into(), &"FIXTURE".into()));
+    assert_eq!(image["boot"]["kind"], "bios");
+}
+
+#[test]
+fn a_partition_that_the_image_lost_the_end_of_is_told() {
+    let folder = scratch();
+    fs::write(folder.path().join("a.raw"), &mbr(20_000)[..19_000 * 512]).unwrap();
+    let image = info(folder.path(), "a.raw");
+    let advice = image["advice"].to_string();
+    assert!(advice.contains("partition 1 ends 512000 bytes behind the disk's end"), "{advice}");
+}
+
+#[test]
+fn a_guest_that_cannot_be_read_is_told_and_info_goes_on() {
+    let folder = scratch();
+    // A block that lies outside the file: what the guest has in its first 2 MiB is lost.
+    let mut image = Vhd::dynamic_of(&mbr(20_000), 2 << 20).build();
+    image[1536..1540].copy_from_slice(&0x00FF_FFFFu32.to_be_bytes());
+    fs::write(folder.path().join("a.vhd"), image).unwrap();
+    let ran = run(folder.path(), ["info", "a.vhd"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("  not read      a.vhd: at byte 1536: "), "{}", ran.out);
+    assert!(info(folder.path(), "a.vhd")["unread"][0]["offset"] == 1536);
+}
+
+#[test]
+fn labels_cannot_talk_to_the_terminal() {
+    let folder = scratch();
+    let mut disk = vec![0; 1 << 20];
+    disk[1080..1082].copy_from_slice(&[0x53, 0xEF]);
+    disk[1024 + 0x78..1024 + 0x78 + 8].copy_from_slice(b"a\x1b[31mb\n");
+    fs::write(folder.path().join("a.raw"), disk).unwrap();
+    let ran = run(folder.path(), ["info", "a.raw"]).succeeds();
+    assert!(ran.out.contains("ext2 \"a\\u{1b}[31mb\"") && !ran.out.contains('\x1b'), "{}", ran.out);
+    assert!(!run(folder.path(), ["info", "--json", "a.raw"]).out.contains('\x1b'));
+}
+
+#[cfg(unix)]
+/// Bytes of an image's files that are read to look into its guest.
+fn looked_at(path: &Path) -> (u64, usize) {
+    let disk = format::open(&mut Gate::new(), path, &OpenOptions::default()).unwrap();
+    let read = || disk.files().iter().map(|file| file.bytes_read()).sum::<u64>();
+    let before = read();
+    let guest = guest::look(&disk);
+    (read() - before, guest.partitions.len())
+}
+
+#[test]
+#[cfg(unix)]
+fn looking_into_two_tebibytes_reads_little() {
+    let folder = scratch();
+    let raw = folder.path().join("a.raw");
+    let file = fs::File::create(&raw).unwrap();
+    file.set_len(2040 << 30).unwrap();
+    // As full of partitions as a table can be, all over the disk.
+    let mut table = mbr(20_000);
+    table[462..478].copy_from_slice(&[0, 0, 0, 0, 0xF, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0xFF]);
+    std::os::unix::fs::FileExt::write_all_at(&file, &table[..512], 0).unwrap();
+    for n in 0..200u64 {
+        let mut link = vec![0u8; 512];
+        (link[450], link[458], link[454]) = (0x83, 200, 1);
+        link[466] = 5;
+        link[470..474].copy_from_slice(&((n as u32 + 1) * 20_000_000).to_le_bytes());
+        link[474] = 1;
+        link[510..512].copy_from_slice(&[0x55, 0xAA]);
+        std::os::unix::fs::FileExt::write_all_at(&file, &link, (100 + n * 20_000_000) * 512).unwrap();
+    }
+    for name in ["a.raw", "a.vhd", "a.vmdk", "s.vmdk"] {
+        if name != "a.raw" {
+            let kind = if name == "s.vmdk" {
+                "stream"
+            } else if name == "a.vhd" {
+                "dynamic"
+            } else {
+                "sparse"
+            };
+            run(folder.path(), ["a.raw", name, "--no-sync", "-s", kind]).succeeds();
+        }
+        let (read, partitions) = looked_at(&folder.path().join(name));
+        println!("{name}: {read} bytes, {partitions} partitions");
+        // What is packed is unpacked up to a limit; a table of 4 MiB is looked through once.
+        assert!(partitions > if name == "s.vmdk" { 60 } else { 120 }, "{name}: {partitions}");
+        assert!(read < 8 << 20, "{name}: {read} bytes read");
+    }
+}
