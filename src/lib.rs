@@ -11,6 +11,7 @@
 //! * [`engine::compare`] walks over two maps in the same way, and holds what it reads against each other;
 //!   [`engine::hash`] takes a disk's digest.
 //! * [`guest::look`] says what lies inside: partitions, file systems, what boots.
+//! * [`engine::Extents`] lists the map as `map` prints it.
 //! * [`io::Outputs`] holds the files under temporary names until [`io::Outputs::publish`] gives them their own.
 //!
 //! What the library promises: an input is never written to; a final name never holds a partial file; what cannot be read is an error

@@ -23,6 +23,11 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["a.vhd", "b.vhd", "o.vmdk"], "unexpected argument 'o.vmdk'"),
         (vec!["-q", "info", "in.vhd"], "the options of info stand behind it"),
         (vec!["-q", "info", "a.vhd", "b.vhd"], "the options of info stand behind it"),
+        (vec!["-q", "map", "in.vhd"], "the options of map stand behind it"),
+        (vec!["map"], "IMAGE"),
+        (vec!["map", "in.vhd", "x.vhd"], "x.vhd"),
+        (vec!["map", "in.vhd", "--table", "--picture"], "--picture"),
+        (vec!["map", "-"], "standard input"),
         (vec!["in.vhd"], "OUTPUT"),
         (vec!["info"], "IMAGE"),
         (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
@@ -109,6 +114,7 @@ fn help_and_version_are_answers_on_stdout() {
         vec!["help"],
         vec!["help", "info"],
         vec!["info", "--help"],
+        vec!["map", "--help"],
         vec!["convert", "--help"],
         vec!["compare", "--help"],
         vec!["hash", "--help"],
@@ -139,6 +145,10 @@ fn convert_by_name_serves_an_input_that_is_called_like_a_command() {
         }
         fs::rename(folder.path().join(word), folder.path().join("info")).unwrap();
     }
+    fs::rename(folder.path().join("info"), folder.path().join("map")).unwrap();
+    run(folder.path(), ["convert", "map", "r.vmdk"]).succeeds();
+    run(folder.path(), ["./map", "s.vmdk"]).succeeds();
+    run(folder.path(), ["map", "map"]).succeeds();
 }
 
 #[test]
@@ -383,6 +393,20 @@ fn json_of_info_has_its_shape_and_the_images_numbers() {
     fs::write(folder.path().join("a.raw"), [0; 512]).unwrap();
     let ran = run(folder.path(), ["info", "--json", "a.raw"]).succeeds();
     has_shape(&ran.out, "info-raw.txt");
+}
+
+#[test]
+fn json_of_a_map_has_its_shape() {
+    let folder = with_source();
+    let ran = run(folder.path(), ["map", "--json", "in.vhd"]).succeeds();
+    let report = has_shape(&ran.out, "map.txt");
+    assert_eq!((&report["map"][0]["start"], &report["map"][0]["length"]), (&0.into(), &4096.into()));
+    let mut image = Vhd::dynamic_of(&pattern(8, |_| false), 4096).build();
+    image[1536] = 1;
+    fs::write(folder.path().join("bad.vhd"), image).unwrap();
+    let ran = run(folder.path(), ["map", "--json", "bad.vhd"]).fails(1, &["bad.vhd: at byte 1536"]);
+    let report = has_shape(&ran.out, "map-lost.txt");
+    assert_eq!((&report["map"][0]["kind"], &report["error"]["kind"]), (&"lost".into(), &"damaged".into()));
 }
 
 #[test]

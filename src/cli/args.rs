@@ -22,7 +22,7 @@ const MOST_JOBS: usize = 8;
 #[command(
     name = "vdconv",
     version,
-    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...\n       vdconv compare [OPTIONS] A B\n       vdconv hash [OPTIONS] IMAGE"
+    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...\n       vdconv map [OPTIONS] IMAGE\n       vdconv compare [OPTIONS] A B\n       vdconv hash [OPTIONS] IMAGE"
 )]
 #[command(after_help = AFTER_HELP)]
 struct Plain {
@@ -32,7 +32,8 @@ struct Plain {
 
 const AFTER_HELP: &str = "\
 Commands (the first word; their options stand behind them):
-  vdconv info [OPTIONS] IMAGE...          tell what an image is: format, sizes, creator, identifiers
+  vdconv info [OPTIONS] IMAGE...          tell what an image is and what lies inside: sizes, creator, partitions, boot
+  vdconv map [OPTIONS] IMAGE              show where data, zeroes and holes lie
   vdconv compare [OPTIONS] A B            is the guest's content the same, whatever the formats
   vdconv hash [OPTIONS] IMAGE             a digest of the guest's content, as of the raw disk
   vdconv convert [OPTIONS] INPUT OUTPUT   the same as without the word, for an INPUT that is called like a command
@@ -41,7 +42,7 @@ Exit status: 0 done, 1 failed, 2 usage error, 3 done with losses (--salvage), 12
 Of compare: 0 the same, 1 different, 2 usage error, or an image that could not be read.";
 
 /// The words that name commands.
-const COMMANDS: [&str; 4] = ["convert", "info", "compare", "hash"];
+const COMMANDS: [&str; 5] = ["convert", "info", "map", "compare", "hash"];
 
 /// Converts virtual disks: VHD, VMDK and raw
 #[derive(Parser)]
@@ -56,12 +57,14 @@ struct Named {
 pub enum Command {
     /// Convert INPUT into OUTPUT (the same as without the word, for an INPUT that is called like a command)
     Convert(ConvertArgs),
-    /// Tell what an image is: format, sizes, creator, identifiers
+    /// Tell what an image is and what lies inside: sizes, creator, partitions, boot
     Info(InfoArgs),
     /// Is the guest content of two images the same?
     Compare(CompareArgs),
     /// Print a digest of the guest's content, as of the raw disk
     Hash(HashArgs),
+    /// Show where data, zeroes and holes lie
+    Map(MapArgs),
 }
 
 impl Command {
@@ -97,6 +100,7 @@ impl Command {
         match self {
             Command::Convert(convert) => convert.json,
             Command::Info(info) => info.read.say.json,
+            Command::Map(map) => map.read.say.json,
             Command::Compare(compare) => compare.say.json,
             Command::Hash(hash) => hash.read.say.json,
         }
@@ -107,7 +111,7 @@ impl Command {
         match self {
             // 1 says that the disks differ, as of cmp and diff.
             Command::Compare(_) => USAGE,
-            Command::Convert(_) | Command::Info(_) | Command::Hash(_) => FAILED,
+            Command::Convert(_) | Command::Info(_) | Command::Map(_) | Command::Hash(_) => FAILED,
         }
     }
 }
@@ -321,6 +325,25 @@ pub struct HashArgs {
     pub algorithm: HashAlgorithm,
     #[command(flatten)]
     pub run: RunArgs,
+    #[command(flatten)]
+    pub read: ReadArgs,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+In the picture a cell is # where all of it is data, + half or more, - less, 0 zeroes that the image records, . a hole, ! lost.
+Kinds of the table: data, packed (compressed data), zero, hole (no image has it, or a hole of its file), lost.
+
+Exit status: 0 done, 1 failed or parts of the disk are lost, 2 usage error.")]
+pub struct MapArgs {
+    /// The image to look at
+    pub image: PathBuf,
+    /// Print a line for each stretch [default, unless stdout is a terminal]
+    #[arg(long, conflicts_with_all = ["picture", "json"])]
+    pub table: bool,
+    /// Draw a picture [default where stdout is a terminal]
+    #[arg(long, conflicts_with = "json")]
+    pub picture: bool,
     #[command(flatten)]
     pub read: ReadArgs,
 }

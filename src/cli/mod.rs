@@ -9,7 +9,9 @@ mod dry_run;
 mod hash;
 mod info;
 mod interrupt;
+mod map;
 mod output_kind;
+mod picture;
 mod progress;
 mod report;
 mod report_guest;
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Info(info) => info::run(info),
         Command::Compare(compare) => compare::run(compare, &interrupt),
         Command::Hash(hash) => hash::run(hash, &interrupt),
+        Command::Map(map) => map::run(map),
     };
     // A fault of our own is an error like any other: told, and nothing of an output is left.
     let done = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {

@@ -56,7 +56,8 @@ fn cells(partition: &Partition) -> [String; 3] {
     [partition.number.to_string(), show::size(partition.start), show::size(partition.len)]
 }
 
-fn what(partition: &Partition) -> String {
+/// What a partition is for, and what is in it.
+pub fn what(partition: &Partition) -> String {
     let kind = match partition.type_name {
         "" => format!("type {}", partition.kind),
         name => name.to_string(),

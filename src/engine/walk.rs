@@ -85,7 +85,7 @@ impl MapFeed {
 }
 
 /// A place in a disk's map.
-struct Cursor {
+pub(super) struct Cursor {
     resolver: Resolver,
     files: Vec<Arc<InputFile>>,
     /// For each file: from here on, the next stretch that is no hole.
@@ -93,18 +93,27 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn new(disk: &Disk) -> Cursor {
+    pub(super) fn new(disk: &Disk) -> Cursor {
         Cursor { resolver: disk.chain.resolver(), files: disk.files().to_vec(), data: HashMap::new() }
     }
 
     /// The run at `from`; a plain one is cut where its file has a hole, and is zero inside it.
     fn run(&mut self, from: u64, limit: u64) -> Result<(usize, Run), Fault> {
-        let (depth, run) = self.resolver.at(from, limit)?;
-        let Here::Plain { file, at } = run.here else { return Ok((depth, run)) };
+        let (depth, run, hole) = self.found(from, limit)?;
+        Ok(match run.here {
+            Here::Absent => (0, Run::new(run.guest, Here::Zero)),
+            _ if hole => (depth, Run::new(run.guest, Here::Zero)),
+            _ => (depth, run),
+        })
+    }
+
+    /// The run at `from` as the map has it, `Absent` where no layer has anything, and whether it is in a hole of its file.
+    pub(super) fn found(&mut self, from: u64, limit: u64) -> Result<(usize, Run, bool), Fault> {
+        let (depth, run) = self.resolver.found(from, limit)?;
+        let Here::Plain { file, at } = run.here else { return Ok((depth, run, false)) };
         let (hole, until) = self.hole(file, at)?;
         let end = run.guest.end.min(run.guest.start.saturating_add(until - at));
-        let here = if hole { Here::Zero } else { run.here };
-        Ok((depth, Run::new(run.guest.start..end, here)))
+        Ok((depth, Run::new(run.guest.start..end, run.here), hole))
     }
 
     /// Is byte `at` of the file in a hole, and up to which byte is it so?

@@ -57,7 +57,7 @@ impl Layer for Nothing {
     }
 }
 
-/// A cursor over a chain; what comes out is never `Absent`.
+/// A cursor over a chain; what comes out of [`Resolver::at`] is never `Absent`.
 ///
 /// It keeps the last run of each depth and asks a layer only where that run ends: asked at every run of its parent, a child that
 /// says "absent up to the end" would make the walk quadratic.
@@ -71,19 +71,29 @@ impl Resolver {
     ///
     /// `from < limit`, and `limit` is not past the youngest layer's end. A parent shorter than its child reads as zero.
     pub fn at(&mut self, from: u64, limit: u64) -> Result<(usize, Run), Fault> {
-        let mut limit = limit;
+        let (depth, run) = self.found(from, limit)?;
+        match run.here {
+            Here::Absent => Ok((0, Run::new(run.guest, Here::Zero))),
+            _ => Ok((depth, run)),
+        }
+    }
+
+    /// The same, where what no layer has stays `Absent`, with the depth at which the search ended.
+    pub fn found(&mut self, from: u64, limit: u64) -> Result<(usize, Run), Fault> {
+        let (mut limit, mut last) = (limit, 0);
         for depth in 0..self.layers.len() {
             let len = self.layers[depth].guest_len();
             if from >= len {
                 break;
             }
+            last = depth;
             let run = self.run_of(depth, from, limit.min(len))?;
             if !matches!(run.here, Here::Absent) {
                 return Ok((depth, run));
             }
             limit = run.guest.end; // what the parent answers may not outrun what the child left open
         }
-        Ok((0, Run::new(from..limit, Here::Zero)))
+        Ok((last, Run::new(from..limit, Here::Absent)))
     }
 
     fn run_of(&mut self, depth: usize, from: u64, limit: u64) -> Result<Run, Fault> {
