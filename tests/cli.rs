@@ -393,6 +393,15 @@ fn json_of_info_has_its_shape_and_the_images_numbers() {
     fs::write(folder.path().join("a.raw"), [0; 512]).unwrap();
     let ran = run(folder.path(), ["info", "--json", "a.raw"]).succeeds();
     has_shape(&ran.out, "info-raw.txt");
+    // One with a partition, which holds a file system and ends behind the disk.
+    let mut disk = vec![0; 8192];
+    (disk[450], disk[454], disk[458], disk[510], disk[511]) = (0x83, 1, 100, 0x55, 0xAA);
+    disk[512 + 1080..512 + 1082].copy_from_slice(&[0x53, 0xEF]);
+    disk[512 + 1144] = b'L';
+    disk[440] = 1;
+    fs::write(folder.path().join("b.raw"), disk).unwrap();
+    let ran = run(folder.path(), ["info", "--json", "b.raw"]).succeeds();
+    has_shape(&ran.out, "info-partitions.txt");
 }
 
 #[test]

@@ -108,7 +108,11 @@ fn a_lock_of_a_running_machine_is_refused_for_any_image_of_the_chain_unless_igno
         assert!(fs::read(f.path().join("o.raw")).unwrap() == want);
         run(f.path(), ["info", "--ignore-lock", "two.vmdk"]).succeeds();
         let told = run(f.path(), ["info", "two.vmdk"]).warns(&["a running machine has the disk open"]);
-        assert!(told.out.contains("  advice        shut the machine down"), "{}", told.out);
+        assert!(
+            told.out.contains("  advice        a running machine has the disk open: shut the machine down"),
+            "{}",
+            told.out
+        );
         fs::remove_dir_all(lock).unwrap();
         fs::remove_file(f.path().join("o.raw")).unwrap();
     }
@@ -367,6 +371,7 @@ fn a_base_below_a_snapshot_is_read_and_the_newer_state_is_told() {
     );
     let ran = run(f.path(), ["info", "one.vmdk"]);
     let ran = ran.warns(&["one.vmdk: ", "the newer state is there", "two.vmdk"]);
+    assert!(ran.out.contains("  advice        a snapshot beside it lies on top of this disk"), "{}", ran.out);
     assert_eq!(ran.err.matches("warning").count(), 1, "parents are named by what was given: {}", ran.err);
     // The youngest has nothing on top.
     run(f.path(), ["info", "two.vmdk"]).succeeds();

@@ -69,10 +69,16 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
 
 /// What stands in the way: of the image itself first, each line once.
 fn advice(disk: &Disk, warnings: &[Fault], guest: &Guest) -> Vec<String> {
-    let hints = disk.facts.missing.iter().take(MOST_MISSING).chain(warnings).map(|fault| fault.hint().to_string());
+    let hints = disk.facts.missing.iter().take(MOST_MISSING).map(|fault| fault.hint().to_string());
+    // Damage is told as a warning; a machine that has the disk open, and a snapshot on top of it, concern who converts it.
+    let in_use = warnings.iter().filter(|fault| matches!(fault.kind(), Kind::Locked | Kind::Changed));
+    let in_use = in_use.map(|fault| match fault.hint() {
+        "" => fault.message(),
+        hint => format!("{}: {hint}", fault.field()),
+    });
     let unfit = disk.facts.unfit_for_machines.map(str::to_string);
     let mut lines: Vec<String> = Vec::new();
-    for line in hints.chain(unfit).chain(guest.advice.iter().cloned()) {
+    for line in hints.chain(in_use).chain(unfit).chain(guest.advice.iter().cloned()) {
         if !line.is_empty() && !lines.contains(&line) {
             lines.push(line);
         }

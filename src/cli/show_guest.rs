@@ -37,6 +37,7 @@ fn table(guest: &Guest) -> String {
     let id = table.disk_id.as_ref().map(|id| format!(", disk id {id}")).unwrap_or_default();
     match table.kind {
         TableKind::None => "none".into(),
+        TableKind::Unread => "cannot be read".into(),
         TableKind::Mbr => format!("MBR{id}"),
         TableKind::Gpt => {
             let sectors = if table.sector_size == 512 {

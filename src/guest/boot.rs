@@ -56,6 +56,7 @@ pub struct Boot {
 pub fn of_disk(table: &Table, mbr: Option<&Mbr>, partitions: &[Partition], whole: Option<&FileSystem>) -> Boot {
     match table.kind {
         TableKind::Gpt => of_gpt(mbr.is_some_and(|mbr| mbr.has_code), partitions),
+        TableKind::Unread => unknown("the first sector cannot be read"),
         TableKind::Mbr => mbr.map_or_else(|| unknown("no boot code"), of_mbr),
         TableKind::None => match whole.map(|whole| whole.word) {
             Some("fat12" | "fat16" | "fat32" | "ntfs" | "exfat") if table.boot_signature => {

@@ -61,6 +61,7 @@ fn probe(bytes: &mut impl Bytes, facts: &Facts) -> Guest {
     let (table, mbr, mut partitions) = partition::read(bytes, size, facts.logical_sector_size.into());
     let file_system = match table.kind {
         TableKind::None => filesystem::look(bytes, 0, size),
+        TableKind::Unread => None,
         // A hybrid image is a disc too.
         _ => filesystem::look_for_disc(bytes, size),
     };

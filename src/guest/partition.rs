@@ -19,6 +19,8 @@ pub enum TableKind {
     Mbr,
     /// There is none.
     None,
+    /// The sectors that would tell cannot be read.
+    Unread,
 }
 
 impl TableKind {
@@ -28,6 +30,7 @@ impl TableKind {
             TableKind::Gpt => "gpt",
             TableKind::Mbr => "mbr",
             TableKind::None => "none",
+            TableKind::Unread => "unread",
         }
     }
 }
@@ -88,7 +91,7 @@ pub fn read(bytes: &mut impl Bytes, len: u64, sector_size: u64) -> (Table, Optio
     let boot_signature = head.get(510..512) == Some(&[0x55, 0xAA]);
     let first = if filesystem::boot_sector(&head).is_some() { None } else { mbr::parse(&head) };
     let mut table = Table {
-        kind: TableKind::None,
+        kind: if head.is_empty() { TableKind::Unread } else { TableKind::None },
         sector_size,
         disk_id: None,
         primary: None,
@@ -135,7 +138,7 @@ fn of_gpt(table: &mut Table, gpt: Gpt, mbr: Option<&Mbr>) -> Vec<Partition> {
 
 fn of_mbr(table: &mut Table, bytes: &mut impl Bytes, mbr: &Mbr) -> Vec<Partition> {
     table.kind = TableKind::Mbr;
-    table.disk_id = Some(format!("{:08x}", mbr.disk_id));
+    table.disk_id = Some(mbr.disk_id).filter(|id| *id != 0).map(|id| format!("{id:08x}"));
     let mut entries = mbr.entries.clone();
     for extended in mbr.entries.iter().filter(|entry| entry.is_extended()).take(1) {
         let (logical, wrong) = mbr::logicals(bytes, extended, table.sector_size);
