@@ -116,3 +116,79 @@ impl Iterator for Extents {
         self.held.take().map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fault::Kind;
+    use crate::image::{Contract, Facts, Layer, Run, Unpack};
+
+    /// A layer given sector by sector: 0 absent, 1 zero, 2 packed, 3 lost.
+    struct Toy(Vec<u8>);
+
+    impl Layer for Toy {
+        fn guest_len(&self) -> u64 {
+            self.0.len() as u64 * 512
+        }
+
+        fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
+            let sector = (from / 512) as usize;
+            let here = match self.0[sector] {
+                0 => Here::Absent,
+                1 => Here::Zero,
+                2 => Here::Packed { file: FileId(0), at: sector as u64, unit: 512, skip: from % 512 },
+                _ => Here::Lost(Fault::new(Kind::Damaged, "toy", "lost")),
+            };
+            Ok(Run::new(from..limit.min((sector as u64 + 1) * 512), here))
+        }
+
+        fn unpacker(&self) -> Option<Box<dyn Unpack>> {
+            None
+        }
+    }
+
+    proptest! {
+        /// Stretches follow each other, cover the disk, say of each sector what the youngest layer with an answer says, and no two
+        /// neighbours could be one.
+        #[test]
+        fn the_list_says_what_the_layers_say(
+            layers in prop::collection::vec(prop::collection::vec(0u8..4, 24), 1..4),
+        ) {
+            let chain: Vec<Arc<dyn Layer>> =
+                layers.iter().map(|states| Arc::new(Contract(Arc::new(Toy(states.clone())) as Arc<dyn Layer>)) as Arc<dyn Layer>).collect();
+            let mut disk = Disk::single(Arc::clone(&chain[0]), Facts::new("toy", "toy", 24 * 512), Vec::new(), Arc::default()).unwrap();
+            let mut older = chain.into_iter().rev();
+            disk.chain = crate::image::Chain::single(older.next().unwrap());
+            for layer in older {
+                disk.chain = crate::image::Chain::over(layer, disk.chain.clone());
+            }
+            let list: Vec<MapExtent> = Extents::new(&disk).map(Result::unwrap).collect();
+            let mut at = 0;
+            for extent in &list {
+                prop_assert_eq!(extent.guest.start, at);
+                at = extent.guest.end;
+                for sector in extent.guest.clone().step_by(512).map(|byte| (byte / 512) as usize) {
+                    let owner = layers.iter().position(|layer| layer[sector] != 0);
+                    let state = match extent.kept {
+                        Kept::Hole(None) => 0,
+                        Kept::Zero => 1,
+                        Kept::Packed(..) => 2,
+                        Kept::Lost(_) => 3,
+                        _ => 9,
+                    };
+                    prop_assert_eq!(state, owner.map_or(0, |depth| layers[depth][sector]));
+                    prop_assert_eq!(extent.depth, owner.unwrap_or(layers.len() - 1));
+                }
+            }
+            prop_assert_eq!(at, 24 * 512);
+            for pair in list.windows(2) {
+                let same = std::mem::discriminant(&pair[0].kept) == std::mem::discriminant(&pair[1].kept);
+                prop_assert!(!same || pair[0].depth != pair[1].depth);
+            }
+        }
+    }
+}

@@ -34,9 +34,10 @@ fn about_table(facts: &Facts, guest: &Guest, lines: &mut Vec<String>) {
     let table = &guest.table;
     let size = facts.virtual_size;
     if table.kind == TableKind::Gpt && table.sector_size != u64::from(facts.logical_sector_size) {
+        let (made, has) = (table.sector_size, facts.logical_sector_size);
+        let all = if has == 512 { ", as of every VHD and VMDK" } else { "" };
         lines.push(format!(
-            "the GPT was made for sectors of {} bytes: on a disk with sectors of {} bytes, which this image and every VHD and VMDK has, machines do not find it",
-            table.sector_size, facts.logical_sector_size
+            "the GPT was made for sectors of {made} bytes: on a disk with sectors of {has} bytes{all}, machines do not find it"
         ));
     }
     if table.kind == TableKind::Mbr && table.protective {

@@ -205,7 +205,7 @@ pub mod kind {
         NAMES.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name)
     }
 
-    const NAMES: [(Uuid, &str); 22] = [
+    const NAMES: [(Uuid, &str); 25] = [
         (EFI_SYSTEM, "EFI system"),
         (BIOS_BOOT, "BIOS boot"),
         (FREEBSD_BOOT, "FreeBSD boot"),
@@ -217,6 +217,9 @@ pub mod kind {
         (uuid!("EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"), "Microsoft basic data"),
         (uuid!("0FC63DAF-8483-4772-8E79-3D69D8477DE4"), "Linux"),
         (uuid!("4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"), "Linux root"),
+        (uuid!("B921B045-1DF0-41C3-AF44-4C6F280D3FAE"), "Linux root"),
+        (uuid!("933AC7E1-2EB4-4F13-B844-0E14E2AEF915"), "Linux home"),
+        (uuid!("CA7D7CCB-63ED-4C53-861C-1742536059CC"), "Linux LUKS"),
         (uuid!("BC13C2FF-59E6-4262-A352-B275FD6F7172"), "Linux boot"),
         (uuid!("0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"), "Linux swap"),
         (uuid!("E6D6D379-F507-44C2-A23C-238F2A3DF928"), "Linux LVM"),

@@ -131,7 +131,7 @@ pub fn logicals(bytes: &mut impl Bytes, extended: &Entry, sector_size: u64) -> (
 /// What a type is for; empty where it is not known here.
 pub fn type_name(kind: u8) -> &'static str {
     match kind {
-        0x00 => "hybrid ISO",
+        0x00 | 0xCD => "hybrid ISO",
         0x01 | 0x04 | 0x06 | 0x0E => "FAT",
         0x05 | 0x0F | 0x85 => "extended",
         0x07 => "NTFS or exFAT",
