@@ -59,7 +59,7 @@ pub fn of_disk(table: &Table, mbr: Option<&Mbr>, partitions: &[Partition], whole
         TableKind::Unread => unknown("the first sector cannot be read"),
         TableKind::Mbr => mbr.map_or_else(|| unknown("no boot code"), of_mbr),
         TableKind::None => match whole.map(|whole| whole.word) {
-            Some("fat12" | "fat16" | "fat32" | "ntfs" | "exfat") if table.boot_signature => {
+            Some(_) if table.boot_signature => {
                 boot(BootKind::Bios, "no partition table; a boot sector that a BIOS starts, if at all")
             }
             Some(_) => unknown("a file system without a partition table"),

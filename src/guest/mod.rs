@@ -58,13 +58,18 @@ pub fn look(disk: &Disk) -> Guest {
 /// Looks at the bytes of a disk of which these facts are known.
 fn probe(bytes: &mut impl Bytes, facts: &Facts) -> Guest {
     let size = facts.virtual_size;
-    let (table, mbr, mut partitions) = partition::read(bytes, size, facts.logical_sector_size.into());
+    let (mut table, mbr, mut partitions) = partition::read(bytes, size, facts.logical_sector_size.into());
     let file_system = match table.kind {
         TableKind::None => filesystem::look(bytes, 0, size),
         TableKind::Unread => None,
+        // A table without an entry may be the boot sector of a file system that keeps its own data further in.
+        TableKind::Mbr if partitions.is_empty() => filesystem::look(bytes, 0, size),
         // A hybrid image is a disc too.
-        _ => filesystem::look_for_disc(bytes, size),
+        TableKind::Mbr | TableKind::Gpt => filesystem::look_for_disc(bytes, size),
     };
+    if partitions.is_empty() && table.kind == TableKind::Mbr && file_system.is_some() {
+        (table.kind, table.disk_id) = (TableKind::None, None);
+    }
     for partition in partitions.iter_mut().filter(|partition| !partition.is_frame()) {
         // The whole disc was looked at; what a cut disk has left of a partition may still tell what it is.
         if partition.start > 0 && partition.start < size {

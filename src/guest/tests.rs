@@ -176,6 +176,55 @@ fn sleeping_and_unclean_systems_are_told() {
     assert_eq!(probe(&mut ext, &facts()).file_system.unwrap().word, "ext2");
 }
 
+/// What no program at hand makes: the bytes that the sources name, and nothing else.
+#[test]
+fn what_others_make_is_known_by_what_the_sources_say() {
+    let uuid = [0xC6, 0x85, 0x73, 0xF6];
+    let raid = |sector: u64| [b"\xFC\x4E\x2B\xA9\x01\0\0\0".as_slice(), &[0; 136], &sector.to_le_bytes()].concat();
+    let end_1_0 = LEN - 0x2000;
+    let mut f2fs = vec![0; 2];
+    f2fs.splice(0..0, *b"\x10\x20\xF5\xF2");
+    for (word, at, bytes) in [
+        ("bitlocker", 0, b"\xEB\x58\x90-FVE-FS-".to_vec()),
+        ("bitlocker", 0, b"\xEB\x52\x90-FVE-FS-".to_vec()),
+        ("refs", 0, b"\0\0\0ReFS\0".to_vec()),
+        ("f2fs", 1024, f2fs),
+        ("squashfs", 0, [b"hsqs".as_slice(), &[0; 24], &[4, 0], &[0; 18]].concat()),
+        ("linux_raid", 0, raid(0)),
+        ("linux_raid", 4096, raid(8)),
+        ("linux_raid", end_1_0, raid(end_1_0 as u64 / 512)),
+        ("linux_raid", LEN - 0x1_0000, b"\xFC\x4E\x2B\xA9".to_vec()),
+        ("hfsplus", 1024, b"H+\0\x04".to_vec()),
+        ("hfs", 1024, [b"BD".as_slice(), &[0; 18], &4096u32.to_be_bytes()].concat()),
+        ("apfs", 32, b"NXSB".to_vec()),
+        ("zfs", 0x4000, b"\x01\x01\0\0version\0 name\0 pool_guid".to_vec()),
+        ("bcache", 4120, [uuid.as_slice(), b"\x4E\x1A\x45\xCA"].concat()),
+        ("bcachefs", 4120, [uuid.as_slice(), b"\x66\xCE\x90\xA9"].concat()),
+        ("iso9660", 0x8001, b"CD001".to_vec()),
+    ] {
+        let mut disk = vec![0; LEN];
+        disk[at..at + bytes.len()].copy_from_slice(&bytes);
+        let found = filesystem::look(&mut disk, 0, LEN as u64).map(|found| found.word);
+        assert_eq!(found, Some(word), "at {at}");
+    }
+    let mut udf = vec![0; LEN];
+    udf[0x8001..0x8006].copy_from_slice(b"BEA01");
+    udf[0x8801..0x8806].copy_from_slice(b"NSR02");
+    assert_eq!(filesystem::look(&mut udf, 0, LEN as u64).map(|found| found.word), Some("udf"));
+    let mut vmfs = vec![0; 3 << 20];
+    vmfs[1 << 20..(1 << 20) + 4].copy_from_slice(b"\x0D\xD0\x01\xC0");
+    assert_eq!(filesystem::look(&mut vmfs, 0, 3 << 20).map(|found| found.word), Some("vmfs"));
+}
+
+#[test]
+fn a_boot_sector_without_entries_is_that_of_the_file_system_behind_it() {
+    let mut disk = with(MADE[0].3);
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let guest = probe(&mut disk, &facts());
+    assert_eq!((guest.table.kind, guest.boot.kind), (TableKind::None, BootKind::Bios));
+    assert_eq!(guest.file_system.map(|found| found.word), Some("ext4"));
+}
+
 /// An MBR with these entries: status, type, first sector, sectors.
 fn mbr(entries: &[(u8, u8, u32, u32)], code: &[u8]) -> Vec<u8> {
     let mut disk = vec![0; LEN];
