@@ -17,7 +17,7 @@ use vdconv::io::Gate;
 use super::args::MapArgs;
 use super::picture::{Ink, Mark, Picture};
 use super::report::{self, Problem};
-use super::{FAILED, STDOUT, no_stream, show, show_guest};
+use super::{FAILED, no_stream, show, show_guest};
 
 /// Columns where the terminal does not tell.
 const COLUMNS: usize = 80;
@@ -32,11 +32,11 @@ pub fn run(args: &MapArgs) -> anyhow::Result<ExitCode> {
     let walk = Walk::new(&disk);
     let picture = args.picture || (!args.table && std::io::stdout().is_terminal());
     if args.read.say.json {
-        report::print(Report { walk: &walk, disk: &disk, quiet: args.read.say.quiet }).map_err(stdout)?;
+        report::print(Report { walk: &walk, disk: &disk, quiet: args.read.say.quiet }).map_err(show::stdout)?;
     } else {
         match picture {
             true => draw(args, &disk, &walk)?,
-            false => table(&disk, &walk).map_err(stdout)?,
+            false => table(&disk, &walk).map_err(show::stdout)?,
         }
         if !args.read.say.quiet {
             show::warnings(&warnings(&disk));
@@ -50,10 +50,6 @@ pub fn run(args: &MapArgs) -> anyhow::Result<ExitCode> {
         show::error(fault);
     }
     Ok(if fault.is_some() || !missing.is_empty() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
-}
-
-fn stdout(error: std::io::Error) -> Fault {
-    Fault::io(STDOUT, "cannot write", error)
 }
 
 fn warnings(disk: &Disk) -> Vec<Fault> {
@@ -163,7 +159,7 @@ fn draw(args: &MapArgs, disk: &Disk, walk: &Walk) -> Result<(), Fault> {
     let text = picture.draw(&marks, colour);
     let mut out = std::io::stdout().lock();
     let head = format!("{name}: {}, {}\n", kind.trim_end(), show::size(facts.virtual_size));
-    out.write_all((head + &text).as_bytes()).and_then(|()| out.flush()).map_err(stdout)
+    out.write_all((head + &text).as_bytes()).and_then(|()| out.flush()).map_err(show::stdout)
 }
 
 /// The partitions that hold something of their own, in the disk's order.
