@@ -190,6 +190,11 @@ impl Fault {
         &self.0.found
     }
 
+    /// What should stand there, or what that is held against; empty where that is not told.
+    pub fn expected_text(&self) -> &str {
+        self.0.expected.strip_prefix("expected ").unwrap_or(&self.0.expected)
+    }
+
     /// What to do; empty where there is nothing.
     pub fn hint(&self) -> &str {
         &self.0.advice

@@ -22,7 +22,7 @@ const MOST_JOBS: usize = 8;
 #[command(
     name = "vdconv",
     version,
-    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...\n       vdconv map [OPTIONS] IMAGE\n       vdconv compare [OPTIONS] A B\n       vdconv hash [OPTIONS] IMAGE"
+    override_usage = "vdconv [OPTIONS] INPUT OUTPUT\n       vdconv info [OPTIONS] IMAGE...\n       vdconv check [OPTIONS] IMAGE\n       vdconv map [OPTIONS] IMAGE\n       vdconv compare [OPTIONS] A B\n       vdconv hash [OPTIONS] IMAGE"
 )]
 #[command(after_help = AFTER_HELP)]
 struct Plain {
@@ -33,16 +33,18 @@ struct Plain {
 const AFTER_HELP: &str = "\
 Commands (the first word; their options stand behind them):
   vdconv info [OPTIONS] IMAGE...          tell what an image is and what lies inside: sizes, creator, partitions, boot
+  vdconv check [OPTIONS] IMAGE            look at every structure of an image, and say what is wrong
   vdconv map [OPTIONS] IMAGE              show where data, zeroes and holes lie
   vdconv compare [OPTIONS] A B            is the guest's content the same, whatever the formats
   vdconv hash [OPTIONS] IMAGE             a digest of the guest's content, as of the raw disk
   vdconv convert [OPTIONS] INPUT OUTPUT   the same as without the word, for an INPUT that is called like a command
 
 Exit status: 0 done, 1 failed, 2 usage error, 3 done with losses (--salvage), 128+N ended by signal N.
+Of check: 0 sound (warnings or none), 1 not sound, 2 usage error, or it could not be checked.
 Of compare: 0 the same, 1 different, 2 usage error, or an image that could not be read.";
 
 /// The words that name commands.
-const COMMANDS: [&str; 5] = ["convert", "info", "map", "compare", "hash"];
+const COMMANDS: [&str; 6] = ["convert", "info", "check", "map", "compare", "hash"];
 
 /// Converts virtual disks: VHD, VMDK and raw
 #[derive(Parser)]
@@ -59,6 +61,8 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Tell what an image is and what lies inside: sizes, creator, partitions, boot
     Info(InfoArgs),
+    /// Look at every structure of an image, and say what is wrong
+    Check(CheckArgs),
     /// Is the guest content of two images the same?
     Compare(CompareArgs),
     /// Print a digest of the guest's content, as of the raw disk
@@ -100,6 +104,7 @@ impl Command {
         match self {
             Command::Convert(convert) => convert.json,
             Command::Info(info) => info.read.say.json,
+            Command::Check(check) => check.read.say.json,
             Command::Map(map) => map.read.say.json,
             Command::Compare(compare) => compare.say.json,
             Command::Hash(hash) => hash.read.say.json,
@@ -109,8 +114,8 @@ impl Command {
     /// The exit status of a failure.
     pub fn failure(&self) -> u8 {
         match self {
-            // 1 says that the disks differ, as of cmp and diff.
-            Command::Compare(_) => USAGE,
+            // 1 says that the disks differ, as of cmp and diff, or that an image is not sound.
+            Command::Compare(_) | Command::Check(_) => USAGE,
             Command::Convert(_) | Command::Info(_) | Command::Map(_) | Command::Hash(_) => FAILED,
         }
     }
@@ -328,6 +333,20 @@ pub struct HashArgs {
     #[command(flatten)]
     pub read: ReadArgs,
 }
+
+#[derive(clap::Args)]
+#[command(after_help = CHECK_HELP)]
+pub struct CheckArgs {
+    /// The image to check
+    pub image: PathBuf,
+    #[command(flatten)]
+    pub read: ReadArgs,
+}
+
+const CHECK_HELP: &str = "\
+Prints a line a finding, ID error|warning FILE: at byte N: what is wrong (found x, expected y), and how many there are. -q prints the errors alone.
+
+Exit status: 0 sound (warnings or none), 1 not sound, 2 usage error, or it could not be checked (not an image, unreadable).";
 
 #[derive(clap::Args)]
 #[command(after_help = "\

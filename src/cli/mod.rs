@@ -2,6 +2,7 @@
 
 mod args;
 mod base;
+mod check;
 mod compare;
 mod convert;
 mod destination;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
     let run = || match &command {
         Command::Convert(convert) => convert::run(convert, &interrupt),
         Command::Info(info) => info::run(info),
+        Command::Check(check) => check::run(check),
         Command::Compare(compare) => compare::run(compare, &interrupt),
         Command::Hash(hash) => hash::run(hash, &interrupt),
         Command::Map(map) => map::run(map),

@@ -1,13 +1,16 @@
 //! The shapes of `--json`. Sizes and offsets in bytes, keys in snake_case, enums as the words of the command line.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 use vdconv::engine::Digested;
 use vdconv::fault::Fault;
+use vdconv::format::Checked;
 use vdconv::guest::Guest;
-use vdconv::image::{Creator, Disk, Extent, Geometry, Losses, Lost};
+use vdconv::image::{Creator, Disk, Extent, Finding, Geometry, Losses, Lost, Severity};
 
 use super::report_guest::Inside;
 use super::{STDOUT, show};
@@ -142,6 +145,62 @@ pub enum Answer {
 #[derive(Serialize)]
 pub struct Images {
     pub images: Vec<Answer>,
+}
+
+/// What was found in an image.
+#[derive(Serialize)]
+pub struct Checkup {
+    pub file: String,
+    pub format: &'static str,
+    pub sound: bool,
+    pub errors: u64,
+    pub warnings: u64,
+    pub findings: Vec<FindingLine>,
+    /// By id, how many more there are than are listed.
+    pub more: BTreeMap<&'static str, u64>,
+    /// What was looked at, by name.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// One thing that was found.
+#[derive(Serialize)]
+pub struct FindingLine {
+    id: &'static str,
+    severity: &'static str,
+    file: Option<String>,
+    offset: Option<u64>,
+    message: String,
+    found: Option<String>,
+    expected: Option<String>,
+    hint: Option<String>,
+}
+
+impl Checkup {
+    /// Of a check of the image `name`.
+    pub fn of(name: &Path, checked: &Checked) -> Checkup {
+        let findings = &checked.findings;
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_string());
+        let line = |finding: &Finding| FindingLine {
+            id: finding.id,
+            severity: finding.severity.word(),
+            file: text(&finding.fault.file().to_string_lossy()),
+            offset: finding.fault.byte(),
+            message: finding.fault.sort().message(),
+            found: text(finding.fault.found_text()),
+            expected: text(finding.fault.expected_text()),
+            hint: text(finding.fault.hint()),
+        };
+        Checkup {
+            file: name.to_string_lossy().into_owned(),
+            format: checked.format.name,
+            sound: findings.is_sound(),
+            errors: findings.number(Severity::Error),
+            warnings: findings.number(Severity::Warning),
+            findings: findings.list().into_iter().map(line).collect(),
+            more: findings.surplus().collect(),
+            counters: findings.counts().clone(),
+        }
+    }
 }
 
 /// A range that was lost.

@@ -1,6 +1,7 @@
 //! The formats, one line each, and how an input is recognised: by its content, never by its name alone.
 
 mod chain;
+mod check;
 mod flat;
 mod foreign;
 pub mod iso;
@@ -10,6 +11,8 @@ mod parents;
 pub mod raw;
 pub mod vhd;
 pub mod vmdk;
+
+pub use check::{COMMON, Checked, Checker, check};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,6 +100,8 @@ pub struct Format {
     pub owner_beside: Option<fn(&InputFile, &std::ffi::OsStr) -> Option<PathBuf>>,
     /// Opens an image; `None` where the format is only written.
     pub open: Option<Open>,
+    /// Checks an image; `None` where this version cannot.
+    pub check: Option<Checker>,
     /// Which of the identifiers and fields that the user may give it has a place for.
     pub records: &'static [Records],
     /// Opens what comes through a pipe, of so many bytes where the user says so; `None` where that cannot be read in one pass.

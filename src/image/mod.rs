@@ -5,6 +5,7 @@
 
 mod adapter;
 mod chain;
+mod check;
 mod claims;
 mod contract;
 mod disk;
@@ -15,11 +16,13 @@ mod identity;
 mod layer;
 mod ledger;
 mod losses;
+mod region;
 mod run;
 mod writer;
 
 pub use adapter::Adapter;
 pub use chain::{Chain, Resolver};
+pub use check::{Finding, Findings, Rule, Severity};
 pub use claims::{Claim, Claims};
 pub use contract::Contract;
 pub use disk::{Creator, Disk, Extent, Facts};
@@ -30,6 +33,7 @@ pub use identity::{IdentifierSource, Identifiers};
 pub use layer::{Layer, Unpack};
 pub use ledger::Ledger;
 pub use losses::{Losses, Lost};
+pub use region::{Region, Regions};
 pub use run::{Here, Run};
 pub use writer::{Encoder, Order, Phase, Placer, Plan, PlannedFile, Put, Seen, Verdict, Write, Writer, Writes};
 

@@ -26,6 +26,7 @@ pub const FORMAT: Format = Format {
     pieces: None,
     owner_beside: None,
     open: Some(reader::open),
+    check: None,
     open_stream: None,
     records: &[],
     subformats: &[],

@@ -23,6 +23,7 @@ pub const FORMAT: Format = Format {
     pieces: None,
     owner_beside: None,
     open: Some(reader::open),
+    check: None,
     open_stream: Some(stream::open),
     records: &[],
     subformats: &[Subformat {

@@ -16,6 +16,7 @@
 
 mod bat;
 mod blocks;
+mod check;
 mod dynamic;
 mod fixed;
 mod footer;
@@ -44,6 +45,7 @@ pub const FORMAT: Format = Format {
     pieces: None,
     owner_beside: None,
     open: Some(reader::open),
+    check: Some(check::CHECKER),
     open_stream: None,
     records: &[Records::Uuid],
     subformats: &[

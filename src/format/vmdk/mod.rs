@@ -53,6 +53,7 @@ pub const FORMAT: Format = Format {
     pieces: Some(beside::pieces),
     owner_beside: Some(beside::owner),
     open: Some(reader::open),
+    check: None,
     open_stream: Some(|pipe, _| stream_feed::open(pipe)),
     records: &[Records::Adapter, Records::Uuid, Records::Cid, Records::HwVersion],
     subformats: &[
