@@ -30,9 +30,14 @@ pub struct Checker {
     pub rules: &'static [Rule],
     /// The look at the file that was named.
     pub look: fn(&mut Opening<'_>, &Arc<InputFile>, &mut Findings) -> Result<(), Fault>,
+    /// A look at a unit that was unpacked: the file, its marker's byte, the packed bytes and what came out, padded to a unit.
+    pub unpacked: Option<Unpacked>,
     /// What readers warn of and a check does better.
     pub left_out: &'static [&'static str],
 }
+
+/// A look at a unit that was unpacked.
+pub type Unpacked = fn(&Path, u64, &[u8], &[u8], &mut Findings);
 
 /// An image that was checked.
 pub struct Checked {
@@ -141,7 +146,11 @@ fn walk(disk: &Disk, tell: &Tell, findings: &mut Findings) -> Result<(), Fault> 
                         Some(unpacker) => {
                             findings.count("compressed units", 1);
                             buffer.resize(in_memory(*unit), 0);
-                            unpacker.unpack(*file, *marker, start, &mut buffer)
+                            let done = unpacker.unpack(*file, *marker, start, &mut buffer);
+                            if let (Ok(()), Some(look), Some(file)) = (&done, tell.checker.unpacked, disk.file(*file)) {
+                                look(file.name(), *marker, unpacker.packed(), &buffer, findings);
+                            }
+                            done
                         }
                         None => Ok(()),
                     }

@@ -111,6 +111,17 @@ impl Regions {
         found
     }
 
+    /// Does any unit have a byte of these? Asked when they are sorted.
+    pub fn has_unit_in(&self, bytes: &Range<u64>) -> bool {
+        let behind = self.places.partition_point(|place| self.bytes_of(*place).end <= bytes.start);
+        self.places.get(behind).is_some_and(|place| self.bytes_of(*place).start < bytes.end)
+    }
+
+    /// The first unit, when they are sorted.
+    pub fn first_unit(&self) -> Option<u32> {
+        self.places.first().copied()
+    }
+
     /// Do units at these two places share a byte?
     pub fn overlap(&self, one: u32, other: u32) -> bool {
         u64::from(one.abs_diff(other)).saturating_mul(self.step) < self.unit

@@ -39,9 +39,18 @@ impl Case {
         Case { byte: None, ..self }
     }
 
+    pub fn at(self, byte: u64) -> Case {
+        Case { byte: Some(byte), ..self }
+    }
+
     pub fn with(mut self, name: &str, bytes: Vec<u8>) -> Case {
         self.files.push((name.into(), bytes));
         self
+    }
+
+    /// The fault is in another file than the one that is checked.
+    pub fn in_file(self, file: usize) -> Case {
+        Case { file, ..self }
     }
 
     pub fn args(self, args: &[&'static str]) -> Case {

@@ -4,8 +4,32 @@
 mod case;
 #[path = "../common/mod.rs"]
 mod common;
+mod disc;
+#[cfg(unix)]
+mod law;
+#[cfg(unix)]
+#[path = "../mutations/map_vhd.rs"]
+mod map_vhd;
+#[cfg(unix)]
+#[path = "../mutations/map_vmdk.rs"]
+mod map_vmdk;
+#[cfg(unix)]
+#[path = "../mutations/mutate.rs"]
+#[allow(dead_code)]
+mod mutate;
+#[cfg(unix)]
+#[path = "../mutations/prng.rs"]
+mod prng;
 mod sound;
+#[cfg(unix)]
+#[path = "../mutations/subject.rs"]
+#[allow(dead_code)]
+mod subject;
+#[cfg(unix)]
+#[path = "../mutations/subjects.rs"]
+mod subjects;
 mod vhd;
+mod vmdk;
 
 use std::collections::BTreeSet;
 
@@ -14,7 +38,7 @@ use vdconv::format::{COMMON, FORMATS};
 
 /// All of them.
 fn cases() -> Vec<Case> {
-    vhd::cases()
+    [vhd::cases(), vmdk::cases(), disc::cases()].into_iter().flatten().collect()
 }
 
 #[test]

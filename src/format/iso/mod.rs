@@ -10,6 +10,8 @@
 //! Sources: ECMA-119 (ISO 9660), ECMA-167 (UDF), "El Torito" 1.0, and what xorriso, mkisofs and isohybrid write.
 
 mod hybrid;
+mod check;
+mod gpt;
 mod reader;
 mod udf;
 mod volume;
@@ -26,7 +28,7 @@ pub const FORMAT: Format = Format {
     pieces: None,
     owner_beside: None,
     open: Some(reader::open),
-    check: None,
+    check: Some(check::CHECKER),
     open_stream: None,
     records: &[],
     subformats: &[],

@@ -1,5 +1,6 @@
 //! Raw disks: the guest's bytes from byte 0, nothing else. ISO images are read and written as such.
 
+mod check;
 mod reader;
 mod stream;
 mod unsized_stream;
@@ -23,7 +24,7 @@ pub const FORMAT: Format = Format {
     pieces: None,
     owner_beside: None,
     open: Some(reader::open),
-    check: None,
+    check: Some(check::CHECKER),
     open_stream: Some(stream::open),
     records: &[],
     subformats: &[Subformat {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::entries::Entries;
+pub use self::entries::Entries;
 use super::header::SparseHeader;
 use super::markers;
 use super::stream::Packing;

@@ -14,6 +14,7 @@
 //! (2011), and what the products' own files look like.
 
 mod beside;
+mod check;
 mod cowd;
 mod described;
 mod descriptor;
@@ -53,7 +54,7 @@ pub const FORMAT: Format = Format {
     pieces: Some(beside::pieces),
     owner_beside: Some(beside::owner),
     open: Some(reader::open),
-    check: None,
+    check: Some(check::CHECKER),
     open_stream: Some(|pipe, _| stream_feed::open(pipe)),
     records: &[Records::Adapter, Records::Uuid, Records::Cid, Records::HwVersion],
     subformats: &[

@@ -127,6 +127,7 @@ const RULES: &[Rule] = &[
 pub const CHECKER: Checker = Checker {
     rules: RULES,
     look,
+    unpacked: None,
     left_out: &["the VHD block allocation table is too large to look for overlaps to its end"],
 };
 

@@ -1,0 +1,168 @@
+//! A stream of deflated grains, marker by marker from its first grain to its end; and each grain's own bytes.
+
+use std::path::Path;
+
+use byteorder::{BigEndian, ByteOrder, LittleEndian};
+use libdeflater::Decompressor;
+
+use super::id;
+use crate::fault::Fault;
+use crate::format::vmdk::header::{self, SparseHeader, at};
+use crate::format::vmdk::markers::{self, Item};
+use crate::image::{Findings, SECTOR};
+use crate::io::{InputFile, is_zero};
+
+/// A stream.
+pub struct Walk<'a> {
+    pub file: &'a InputFile,
+    pub header: &'a SparseHeader,
+    /// The tables lie in front of the grains.
+    pub in_front: bool,
+}
+
+impl Walk<'_> {
+    fn odd(&self, sector: u64, what: &'static str) -> Fault {
+        Fault::damaged(self.file.name(), sector.saturating_mul(SECTOR), what)
+    }
+
+    /// Looks at the markers, as an importer meets them.
+    pub fn look(&self, raw: &[u8; header::LEN], findings: &mut Findings) -> Result<(), Fault> {
+        if !self.file.len().is_multiple_of(SECTOR) {
+            findings.warning(id::STREAM_END, || {
+                let odd = Fault::damaged(self.file.name(), self.file.len(), "the stream is no whole number of sectors");
+                odd.found(format!("{} bytes", self.file.len()))
+            });
+        }
+        let (mut sector, mut before) = (LittleEndian::read_u64(&raw[at::OVERHEAD..]), None);
+        loop {
+            match markers::item_at(self.file, sector, self.header)? {
+                Item::Grain { lba, next } => {
+                    findings.count("grain markers", 1);
+                    if before.is_some_and(|before| lba <= before) {
+                        findings.warning(id::STREAM_ORDER, || {
+                            let back =
+                                self.odd(sector, "the grains of the stream do not ascend").found(format!("lba {lba}"));
+                            back.expected(format!("more than {}", before.unwrap_or_default()))
+                                .advice("importers refuse it")
+                        });
+                    }
+                    before = Some(lba);
+                    sector = next;
+                }
+                Item::Metadata { next } => match self.look_at_marker(sector, findings)? {
+                    // Whatever stands behind a footer.
+                    Some((markers::FOOTER, behind)) => return self.look_at_end(behind, findings),
+                    Some((_, behind)) => sector = behind,
+                    None => sector = next,
+                },
+                Item::End => return self.look_at_end(sector, findings),
+            }
+        }
+    }
+
+    /// The marker of a table, a directory or a footer: its type, and the sector behind what follows it.
+    fn look_at_marker(&self, sector: u64, findings: &mut Findings) -> Result<Option<(u32, u64)>, Fault> {
+        let mut raw = [0; 16];
+        self.file.read_up_to(sector.saturating_mul(SECTOR), &mut raw)?;
+        let (count, kind) = (LittleEndian::read_u64(&raw), LittleEndian::read_u32(&raw[12..]));
+        let want = match kind {
+            markers::TABLE => self.header.gt_sectors(),
+            markers::DIRECTORY => self.header.gd_sectors(),
+            markers::FOOTER => 1,
+            _ => return Ok(None),
+        };
+        if count != want {
+            findings.warning(id::MARKER, || {
+                let wrong = self.odd(sector, "the marker of a table, a directory or a footer says another length");
+                wrong.found(format!("{count} sectors")).expected(want).advice("7-Zip refuses it")
+            });
+        }
+        Ok(Some((kind, sector.saturating_add(1).saturating_add(want))))
+    }
+
+    /// One sector of zeroes, and nothing behind it.
+    fn look_at_end(&self, sector: u64, findings: &mut Findings) -> Result<(), Fault> {
+        let at = sector.saturating_mul(SECTOR).min(self.file.len());
+        let mut raw = [0; 512];
+        let got = self.file.read_up_to(at, &mut raw)?;
+        let ends = got == raw.len() && is_zero(&raw) && at + SECTOR == self.file.len();
+        // Behind a footer the reader looks; that it is zero is left.
+        if !ends {
+            findings.warning(id::STREAM_END, || {
+                let what = match (got, is_zero(&raw)) {
+                    (0, _) => "the stream has no end marker",
+                    (_, true) => "the streamOptimized VMDK does not end behind its footer",
+                    (_, false) => "the stream does not end with a sector of zeroes",
+                };
+                let behind = Fault::damaged(self.file.name(), at, what)
+                    .found(format!("{} bytes", self.file.len().saturating_sub(at)));
+                let from = if self.in_front {
+                    "one sector behind the last grain"
+                } else {
+                    "one sector, the end of the stream"
+                };
+                behind.expected(from).advice("importers refuse it, or stop there: convert it")
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a grain that was inflated: a stream that ends before its recorded length, or gives less than a grain.
+pub fn unpacked(file: &Path, marker: u64, packed: &[u8], unit: &[u8], findings: &mut Findings) {
+    let sum = packed.last_chunk::<4>().map(|sum| BigEndian::read_u32(sum));
+    if sum == Some(adler32(unit)) {
+        return;
+    }
+    let odd = |what: &'static str| Fault::damaged(file, marker, what);
+    let mut out = vec![0; unit.len()];
+    let mut decompressor = Decompressor::new();
+    let Ok(got) = decompressor.zlib_decompress(packed, &mut out) else { return };
+    if got < unit.len() {
+        findings.warning(id::GRAIN_SHORT, || {
+            let short = odd("the last VMDK grain inflates to less than a grain").found(got).expected(unit.len());
+            short.advice("7-Zip and VirtualBox refuse it: convert it")
+        });
+    }
+    let shorter = packed.split_last().map(|(_, rest)| rest).unwrap_or_default();
+    if decompressor.zlib_decompress(shorter, &mut out).is_ok() {
+        findings.warning(id::GRAIN_TRAILING, || {
+            odd("bytes behind the zlib stream of a VMDK grain")
+                .found(format!("{} bytes in all", packed.len()))
+                .advice("7-Zip refuses it: convert it")
+        });
+    }
+}
+
+/// RFC 1950's checksum.
+fn adler32(bytes: &[u8]) -> u32 {
+    /// Bytes that can be summed before the sums must be cut.
+    const BATCH: usize = 5552;
+    const MODULUS: u32 = 65_521;
+    let (mut a, mut b) = (1u32, 0u32);
+    for batch in bytes.chunks(BATCH) {
+        for byte in batch {
+            a += u32::from(*byte);
+            b += a;
+        }
+        (a, b) = (a % MODULUS, b % MODULUS);
+    }
+    b << 16 | a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adler32_is_that_of_the_rfc() {
+        assert_eq!(adler32(b"Wikipedia"), 0x11E6_0398);
+        assert_eq!(adler32(&[0xFF; 65_536]), {
+            let mut packed = vec![0; 70_000];
+            let n = libdeflater::Compressor::new(libdeflater::CompressionLvl::default())
+                .zlib_compress(&[0xFF; 65_536], &mut packed)
+                .unwrap();
+            BigEndian::read_u32(&packed[n - 4..n])
+        });
+    }
+}
