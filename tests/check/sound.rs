@@ -68,3 +68,19 @@ fn a_sound_batmap_has_no_finding() {
     let ran = run(folder.path(), ["check", "a.vhd"]);
     assert_eq!((ran.status, ran.out.as_str()), (Some(0), "a.vhd: sound (VHD)\n"), "{}", ran.err);
 }
+
+#[test]
+fn a_disc_that_carries_its_own_md5_has_no_finding_and_a_change_is_told_with_its_place() {
+    let folder = scratch();
+    let mut image = super::disc::with_md5(1000);
+    std::fs::write(folder.path().join("a.iso"), &image).unwrap();
+    let ran = run(folder.path(), ["check", "a.iso"]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(0), "a.iso: sound (ISO image)\n"), "{}", ran.err);
+    image[900_000] ^= 1;
+    std::fs::write(folder.path().join("a.iso"), &image).unwrap();
+    let ran = run(folder.path(), ["check", "--json", "a.iso"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let hint = report["findings"][0]["hint"].as_str().unwrap();
+    let numbers: Vec<u64> = hint.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(numbers[0] <= 900_000 && 900_000 < numbers[1] && numbers[1] - numbers[0] < 200_000, "{hint}");
+}

@@ -11,7 +11,7 @@
 
 mod hybrid;
 mod check;
-mod gpt;
+mod media_md5;
 mod reader;
 mod udf;
 mod volume;
