@@ -21,6 +21,7 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
     for (args, text) in [
         (vec![], "INPUT"),
         (vec!["a.vhd", "b.vhd", "o.vmdk"], "unexpected argument 'o.vmdk'"),
+        (vec!["-q", "check", "in.vhd"], "the options of check stand behind it"),
         (vec!["-q", "info", "in.vhd"], "the options of info stand behind it"),
         (vec!["-q", "info", "a.vhd", "b.vhd"], "the options of info stand behind it"),
         (vec!["-q", "map", "in.vhd"], "the options of map stand behind it"),
@@ -115,6 +116,7 @@ fn help_and_version_are_answers_on_stdout() {
         vec!["help", "info"],
         vec!["info", "--help"],
         vec!["map", "--help"],
+        vec!["check", "--help"],
         vec!["convert", "--help"],
         vec!["compare", "--help"],
         vec!["hash", "--help"],
@@ -416,6 +418,20 @@ fn json_of_a_map_has_its_shape() {
     let ran = run(folder.path(), ["map", "--json", "bad.vhd"]).fails(1, &["bad.vhd: at byte 1536"]);
     let report = has_shape(&ran.out, "map-lost.txt");
     assert_eq!((&report["map"][0]["kind"], &report["error"]["kind"]), (&"lost".into(), &"damaged".into()));
+}
+
+#[test]
+fn json_of_a_check_has_its_shape() {
+    let folder = scratch();
+    let mut image = Vhd::dynamic_of(&pattern(8, |_| false), 4096).build();
+    image[1536] = 1;
+    fs::write(folder.path().join("bad.vhd"), image).unwrap();
+    let ran = run(folder.path(), ["check", "--json", "bad.vhd"]);
+    assert_eq!((ran.status, ran.err.as_str()), (Some(1), ""));
+    let report = has_shape(&ran.out, "check.txt");
+    assert_eq!((&report["sound"], &report["format"]), (&false.into(), &"vhd".into()));
+    let finding = report["findings"].as_array().unwrap().iter().find(|f| f["severity"] == "error").unwrap();
+    assert_eq!((&finding["id"], &finding["offset"]), (&"VHD-BAT-OUTSIDE".into(), &1536.into()));
 }
 
 #[test]

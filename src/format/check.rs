@@ -4,7 +4,7 @@
 //! walked as a conversion does, compressed units inflated: what is refused, lost or warned about there is a finding too, so that an image
 //! is never called sound that a conversion refuses.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -144,7 +144,7 @@ fn walk(disk: &Disk, tell: &Tell, findings: &mut Findings) -> Result<(), Fault> 
                     let start = run.guest.start.saturating_sub(*skip);
                     match unpacker.as_mut().filter(|_| unit_before.replace(start) != Some(start)) {
                         Some(unpacker) => {
-                            findings.count("compressed units", 1);
+                            findings.count("compressed_units", 1);
                             buffer.resize(in_memory(*unit), 0);
                             let done = unpacker.unpack(*file, *marker, start, &mut buffer);
                             if let (Ok(()), Some(look), Some(file)) = (&done, tell.checker.unpacked, disk.file(*file)) {
@@ -193,17 +193,32 @@ pub fn first_data(file: &InputFile, bytes: Range<u64>) -> Result<Option<u64>, Fa
     Ok(None)
 }
 
-/// Units that were met whose places others have too.
+/// Units that were met whose places others have too: of each place the first.
 #[derive(Default)]
-pub struct Met(BTreeSet<(u32, u64)>);
+pub struct Met(BTreeMap<u32, u64>);
 
 impl Met {
-    /// A unit at `place`, by its number: the number of one that was met before and overlaps it.
+    /// A unit at `place`, by its number, each of which reaches so many places: the number of one that was met before and overlaps it.
     pub fn meet(&mut self, place: u32, number: u64, reach: u32) -> Option<u64> {
-        let near = place.saturating_sub(reach - reach.min(1));
-        let until = place.saturating_add(reach - reach.min(1));
-        let other = self.0.range((near, 0)..=(until, u64::MAX)).map(|(_, number)| *number).min();
-        self.0.insert((place, number));
+        let behind = reach.saturating_sub(1);
+        let near = place.saturating_sub(behind)..=place.saturating_add(behind);
+        let other = self.0.range(near).map(|(_, number)| *number).min();
+        self.0.entry(place).or_insert(number);
         other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_units_that_overlap_the_first_is_named() {
+        let mut met = Met::default();
+        assert_eq!(met.meet(100, 7, 10), None);
+        assert_eq!(met.meet(110, 8, 10), None);
+        assert_eq!(met.meet(109, 9, 10), Some(7));
+        assert_eq!(met.meet(100, 10, 10), Some(7));
+        assert_eq!(met.meet(u32::MAX, 11, 10), None);
     }
 }

@@ -14,7 +14,7 @@ const MEMORY_KIB: u32 = 256 << 10;
 const TIME: Duration = Duration::from_secs(10);
 
 /// Checks under the limits of memory and time.
-fn check(folder: &std::path::Path, name: &str) -> Ran {
+pub fn check(folder: &std::path::Path, name: &str) -> Ran {
     let began = Instant::now();
     let program = vdconv().get_program().to_os_string();
     let script = format!("ulimit -d {MEMORY_KIB}; exec \"$0\" \"$@\"");

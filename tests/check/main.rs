@@ -6,6 +6,10 @@ mod case;
 mod common;
 mod disc;
 #[cfg(unix)]
+mod hostile;
+#[cfg(unix)]
+mod judges;
+#[cfg(unix)]
 mod law;
 #[cfg(unix)]
 #[path = "../mutations/map_vhd.rs"]
@@ -20,6 +24,7 @@ mod mutate;
 #[cfg(unix)]
 #[path = "../mutations/prng.rs"]
 mod prng;
+mod program;
 mod sound;
 #[cfg(unix)]
 #[path = "../mutations/subject.rs"]

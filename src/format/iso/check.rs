@@ -91,7 +91,7 @@ fn look(_: &mut Opening<'_>, file: &Arc<InputFile>, findings: &mut Findings) -> 
             255 => return Ok(()),
             _ => {}
         }
-        findings.count("volume descriptors", 1);
+        findings.count("volume_descriptors", 1);
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ pub fn look(file: &InputFile, base: u64, raw: &[u8; 2048], findings: &mut Findin
         // That it is cut short the reader tells.
         return Ok(());
     }
-    findings.count("bytes hashed", total);
+    findings.count("bytes_hashed", total);
     let blanks = at..at + AREA.len() as u64;
     let (found, bad) = sums(file, total, &blanks, tag.fragments)?;
     if !found.eq_ignore_ascii_case(tag.sum) {

@@ -9,8 +9,8 @@
 //!
 //! Sources: ECMA-119 (ISO 9660), ECMA-167 (UDF), "El Torito" 1.0, and what xorriso, mkisofs and isohybrid write.
 
-mod hybrid;
 mod check;
+mod hybrid;
 mod media_md5;
 mod reader;
 mod udf;

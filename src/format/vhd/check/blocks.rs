@@ -1,5 +1,6 @@
 //! The block allocation table entry by entry, the places of all blocks, and every sector bitmap.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use byteorder::{BigEndian, ByteOrder};
@@ -85,17 +86,16 @@ impl Sweep<'_> {
             regions.structure(span, "batmap");
         }
         for locator in &self.header.locators {
-            let start = locator.data_offset;
-            regions.structure(
-                start..start.saturating_add(locator.data_length.into()).next_multiple_of(SECTOR),
-                "parent locator",
-            );
+            let end = locator.data_offset.saturating_add(locator.data_length.into());
+            let end = end.checked_next_multiple_of(SECTOR).unwrap_or(end);
+            regions.structure(locator.data_offset..end, "parent locator");
         }
         self.each_entry(entries, |block, sector| self.look_at_entry(block, sector, &mut regions, findings))?;
-        findings.count("table entries", entries);
+        findings.count("table_entries", entries);
         findings.count("blocks", regions.units());
         regions.sort();
-        self.look_at_overlaps(entries, &regions, findings)?;
+        let contested = regions.contested();
+        self.look_at_overlaps(entries, &regions, &contested, findings)?;
         if !self.file.is_block_device() {
             self.look_at_gaps(&mut regions, findings)?;
         }
@@ -104,7 +104,11 @@ impl Sweep<'_> {
         }
         if self.located.footer.disk_type == DiskType::Dynamic && !self.ignore_bitmaps {
             self.each_entry(entries.min(self.needed()), |block, sector| {
-                self.look_at_bitmap(block, sector, &regions, findings)
+                match contested.contains(&sector) {
+                    // Whose bits these are nobody knows.
+                    true => Ok(()),
+                    false => self.look_at_bitmap(block, sector, &regions, findings),
+                }
             })?;
         }
         Ok(())
@@ -173,14 +177,19 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn look_at_overlaps(&self, entries: u64, regions: &Regions, findings: &mut Findings) -> Result<(), Fault> {
+    fn look_at_overlaps(
+        &self,
+        entries: u64,
+        regions: &Regions,
+        contested: &BTreeSet<u32>,
+        findings: &mut Findings,
+    ) -> Result<(), Fault> {
         if regions.left_out() > 0 {
             findings.warning(id::BAT_OVERLAP, || {
                 let what = "the VHD block allocation table is too large to look for overlaps to its end";
                 Fault::damaged(self.file.name(), self.header.table_offset, what)
             });
         }
-        let contested = regions.contested();
         if contested.is_empty() {
             return Ok(());
         }
@@ -225,7 +234,7 @@ impl Sweep<'_> {
         if !self.file.read_around(at, &mut bits)?.is_empty() {
             return Ok(());
         }
-        findings.count("sector bitmaps", 1);
+        findings.count("sector_bitmaps", 1);
         let is_set = |n: u64| bits.get(in_memory(n / 8)).is_some_and(|byte| byte & (0x80 >> (n % 8)) != 0);
         let stale = |from: u64, to: u64| -> Result<Option<u64>, Fault> {
             first_data(self.file, data + from * SECTOR..(data + to * SECTOR).min(end))

@@ -31,7 +31,7 @@ pub fn look(file: &InputFile, located: &Located, findings: &mut Findings) -> Res
     }
     let mut raw = [0; header::LEN];
     file.read_exact(base, &mut raw)?;
-    findings.count("dynamic headers", 1);
+    findings.count("dynamic_headers", 1);
     let Some(header) = mended(&raw, file, base, findings) else { return Ok(None) };
     Look { file, located, raw: &raw, header: &header }.look(findings);
     Ok(Some(header))

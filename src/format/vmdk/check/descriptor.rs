@@ -87,7 +87,7 @@ fn look(file: &InputFile, base: u64, bytes: &[u8], findings: &mut Findings) -> O
     look.look_at_lines(text, findings);
     look.look_at_type(findings);
     look.look_at_content_ids(findings);
-    findings.count("descriptor lines", text.split(|byte| *byte == b'\n').count() as u64);
+    findings.count("descriptor_lines", text.split(|byte| *byte == b'\n').count() as u64);
     Some(parsed)
 }
 

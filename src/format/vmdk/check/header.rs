@@ -22,7 +22,7 @@ const COWD_ENTRIES_AT: usize = 24;
 
 /// Looks at the header of a hosted sparse extent; it, where it says enough to go on.
 pub fn look(file: &InputFile, raw: &[u8; header::LEN], findings: &mut Findings) -> Option<SparseHeader> {
-    findings.count("extent headers", 1);
+    findings.count("extent_headers", 1);
     let u32_at = |at: usize| raw.get(at..).map(LittleEndian::read_u32).unwrap_or_default();
     let odd = |at: usize, what: &'static str| Fault::damaged(file.name(), at as u64, what);
     let header = mended(file, raw, findings)?;

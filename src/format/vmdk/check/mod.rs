@@ -260,7 +260,7 @@ fn look_at_extents(
         let Ok(extent) = named.or_else(|_| opening.gate.named(file, Path::new(&name.replace('\\', "/")))) else {
             continue;
         };
-        findings.count("sparse extents", 1);
+        findings.count("sparse_extents", 1);
         let mut raw = [0; sparse_header::LEN];
         if extent.read_up_to(0, &mut raw)? < raw.len() {
             continue;

@@ -40,6 +40,6 @@ pub fn look(file: &InputFile, raw: &[u8; LEN], findings: &mut Findings) -> Resul
         }
         first += count;
     }
-    findings.count("seSparse tables", owners.len() as u64);
+    findings.count("sesparse_tables", owners.len() as u64);
     Ok(())
 }

@@ -37,7 +37,7 @@ impl Walk<'_> {
         loop {
             match markers::item_at(self.file, sector, self.header)? {
                 Item::Grain { lba, next } => {
-                    findings.count("grain markers", 1);
+                    findings.count("grain_markers", 1);
                     if before.is_some_and(|before| lba <= before) {
                         findings.warning(id::STREAM_ORDER, || {
                             let back =

@@ -120,12 +120,11 @@ impl<'a> Sweep<'a> {
             places.dedup();
             self.look_at_table(number, &places, &tables, &mut grains, findings)
         })?;
-        findings.count("grain tables", count);
+        findings.count("grain_tables", count);
         findings.count("grains", grains.units());
         grains.sort();
         self.look_at_overlaps(count, &tables, &grains, findings)?;
-        self.look_at_places(&mut grains, findings);
-        Ok(())
+        self.look_at_places(&mut grains, findings)
     }
 
     /// What is in the file besides tables and grains.
@@ -373,16 +372,17 @@ impl<'a> Sweep<'a> {
     }
 
     /// Where the first grain lies, and room for grains that no entry names.
-    fn look_at_places(&self, grains: &mut Regions, findings: &mut Findings) {
-        let first = grains.first_unit().map(u64::from);
-        if let Some(first) = first.filter(|first| *first != self.header.overhead && self.kept != Kept::SomeTables) {
+    fn look_at_places(&self, grains: &mut Regions, findings: &mut Findings) -> Result<(), Fault> {
+        if let Some(first) = grains.first_unit().map(u64::from)
+            && !self.grains_begin_at_overhead(first)?
+        {
             findings.warning(id::OVERHEAD, || {
                 let other = self.odd(at::OVERHEAD as u64, "VMDK overHead is not where the first grain lies");
                 other.found(format!("sector {}", self.header.overhead)).expected(format!("sector {first}"))
             });
         }
         if self.kept != Kept::AllTables {
-            return;
+            return Ok(());
         }
         let grain = self.header.grain_sectors;
         let floor = self.floor.next_multiple_of(grain) * SECTOR;
@@ -399,5 +399,19 @@ impl<'a> Sweep<'a> {
                 self.odd(floor, what).found(found)
             });
         }
+        Ok(())
+    }
+
+    /// Is overHead the first grain's place, though the first that an entry names be another: of a grain whose entry was lost?
+    fn grains_begin_at_overhead(&self, first: u64) -> Result<bool, Fault> {
+        let overhead = self.header.overhead;
+        Ok(match self.kept {
+            _ if first == overhead => true,
+            Kept::AllTables => first.checked_sub(overhead).is_some_and(|room| room >= self.header.grain_sectors),
+            Kept::SomeTables => true,
+            Kept::Packed { .. } => {
+                matches!(markers::item_at(self.file, overhead, self.header)?, markers::Item::Grain { .. })
+            }
+        })
     }
 }
