@@ -22,8 +22,9 @@ pub fn of(facts: &Facts, guest: &Guest) -> Vec<String> {
     }
     if boots_windows_by_bios(guest) && facts.format == "vhd" {
         lines.push(
-            "Windows boots from the controller that it has a driver for: a VMDK of this VHD records --adapter ide, which Virtual PC and \
-             generation 1 Hyper-V machines boot from; another one only after its driver was installed (else stop 0x7B)"
+            "Windows boots from the controller that it has a driver for: --adapter ide is what a VMDK of this VHD records by default \
+             (streamOptimized and vmfs: lsilogic), since Virtual PC and generation 1 Hyper-V machines boot from IDE; another one only \
+             after its driver was installed in the guest, or Windows stops with 0x7B"
                 .into(),
         );
     }
