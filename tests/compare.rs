@@ -301,13 +301,43 @@ proptest! {
     }
 }
 
+/// Starts a run with one worker over `args` and waits for its first line of progress: from then on it reads.
+#[cfg(unix)]
+fn reading(folder: &Path, args: &[&str]) -> (std::process::Child, std::io::BufReader<std::process::ChildStderr>) {
+    use std::io::BufRead;
+    use std::process::Stdio;
+    let mut command = common::vdconv();
+    command.current_dir(folder).args(args).args(["--progress", "json", "-j", "1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
+    err.read_line(&mut String::new()).unwrap();
+    (child, err)
+}
+
+#[cfg(unix)]
+#[test]
+fn r4_a_disk_that_changes_while_it_is_read_is_neither_the_same_nor_has_it_a_digest() {
+    use std::io::{Read, Write};
+    let folder = scratch();
+    fs::write(folder.path().join("a.raw"), vec![0xA7; 128 << 20]).unwrap();
+    fs::write(folder.path().join("b.raw"), vec![0xA7; 128 << 20]).unwrap();
+    for (args, status) in [(&["compare", "b.raw", "a.raw"][..], 2), (&["hash", "a.raw"], 1)] {
+        let (mut child, mut err) = reading(folder.path(), args);
+        fs::OpenOptions::new().append(true).open(folder.path().join("a.raw")).unwrap().write_all(&[0; 512]).unwrap();
+        let (mut text, mut out) = (String::new(), String::new());
+        err.read_to_string(&mut text).unwrap();
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        assert_eq!((child.wait().unwrap().code(), out.as_str()), (Some(status), ""), "{text}");
+        assert!(text.contains("a.raw: ") && text.contains("chang"), "{text}");
+    }
+}
+
 /// A signal in the middle: nothing is answered, and the program ends by it. `hash` has the same way out.
 #[cfg(unix)]
 #[test]
 fn r17_signals_end_a_run_that_only_reads() {
-    use std::io::{BufRead, BufReader, Read};
+    use std::io::Read;
     use std::os::unix::process::ExitStatusExt;
-    use std::process::Stdio;
 
     use rustix::process::{Pid, Signal, kill_process};
 
@@ -316,11 +346,7 @@ fn r17_signals_end_a_run_that_only_reads() {
     fs::write(folder.path().join("a.raw"), vec![0xA7; 128 << 20]).unwrap();
     for args in [&["compare", "a.raw", "a.raw"][..], &["hash", "a.raw"], &["hash", "a.raw", "--algorithm", "blake3"]] {
         for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-            let mut command = common::vdconv();
-            command.current_dir(folder.path()).args(args).args(["--progress", "json", "-j", "1"]);
-            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-            let mut err = BufReader::new(child.stderr.take().unwrap());
-            err.read_line(&mut String::new()).unwrap();
+            let (mut child, mut err) = reading(folder.path(), args);
             kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
             let (mut text, mut out) = (String::new(), String::new());
             err.read_to_string(&mut text).unwrap();

@@ -66,8 +66,8 @@ fn judge(folder: &Path, image: &Path, driver: &str) {
         let ours = run(folder, ["compare", "-q", "--json", "-F", "raw", name, "other.raw"]);
         assert_eq!((theirs.status, ours.status), (Some(1), Some(1)), "{name}: {}{}", theirs.out, ours.err);
         // It tells where what it read in one go begins; ours is the byte.
-        let place = theirs.out.split_whitespace().filter_map(|word| word.trim_end_matches('!').parse::<u64>().ok());
-        let place = place.last().unwrap_or_else(|| panic!("{}", theirs.out));
+        let mut place = theirs.out.split_whitespace().filter_map(|word| word.trim_end_matches('!').parse::<u64>().ok());
+        let place = place.next_back().unwrap_or_else(|| panic!("{}", theirs.out));
         let report: serde_json::Value = serde_json::from_str(&ours.out).unwrap();
         assert_eq!(
             (&report["first_difference"]["offset"], &report["differing_sectors"]),

@@ -341,8 +341,10 @@ fn r17_an_interrupt_ends_the_run_at_any_moment() {
     }
 }
 
+type ReadAll = fn(&Disk, Control<'_>) -> Result<(), Fault>;
+
 /// What only reads: a digest of either sort, and a comparison with itself.
-const READERS: [fn(&Disk, Control<'_>) -> Result<(), Fault>; 3] = [
+const READERS: [ReadAll; 3] = [
     |disk, control| hash(disk, Algorithm::Sha256, control).map(drop),
     |disk, control| hash(disk, Algorithm::Blake3, control).map(drop),
     |disk, control| compare(disk, disk, control).map(drop),
