@@ -19,6 +19,7 @@ mod report_guest;
 mod show;
 mod show_guest;
 mod source;
+mod values;
 mod warnings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
