@@ -203,7 +203,7 @@ mod tests {
         regions.structure(0..1536, "head");
         regions.sort();
         assert_eq!(regions.contested(), BTreeSet::from([4]));
-        assert_eq!(regions.gaps(1024, 8192), [5120..8192]);
+        assert!(regions.gaps(1024, 8192).into_iter().eq(std::iter::once(5120..8192)));
         assert!(regions.overlap(4, 5) && !regions.overlap(4, 6));
         assert_eq!(regions.structure_in(&(1000..1001)).map(|region| region.name), Some("head"));
     }

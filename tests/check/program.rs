@@ -78,6 +78,7 @@ fn of_one_id_twenty_are_listed_and_the_rest_is_counted() {
 }
 
 #[test]
+#[allow(clippy::single_range_in_vec_init)] // a list of one range is meant
 fn structures_that_the_medium_does_not_give_are_told() {
     let bytes = vhd();
     let mut gate = Gate::new();

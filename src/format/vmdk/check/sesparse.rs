@@ -24,14 +24,14 @@ pub fn look(file: &InputFile, raw: &[u8; LEN], findings: &mut Findings) -> Resul
     let field = |at: usize| raw.get(at..).map(LittleEndian::read_u64).unwrap_or_default();
     let start = field(DIRECTORY_AT).saturating_mul(SECTOR);
     let tables = field(CAPACITY_AT).div_ceil(TABLE_COVERS).min(MOST).min(file.len().saturating_sub(start) / 8);
-    let (mut owners, mut first) = (HashMap::<u32, u64>::new(), 0);
+    let (mut owners, mut first) = (HashMap::<u64, u64>::new(), 0);
     while first < tables {
         let count = (tables - first).min(READ / 8);
         let mut bytes = vec![0; in_memory(count * 8)];
         file.read_around(start + first * 8, &mut bytes)?;
         for (number, entry) in (first..).zip(bytes.chunks_exact(8).map(LittleEndian::read_u64)).filter(|(_, e)| *e != 0)
         {
-            let Some(other) = owners.insert(entry as u32, number) else { continue };
+            let Some(other) = owners.insert(entry & 0xFFFF_FFFF, number) else { continue };
             findings.error(id::SE_GDE, || {
                 let what = "two entries of a seSparse grain directory lead to one table";
                 let twice = Fault::damaged(file.name(), start + number * 8, what).found(format!("{entry:#018x}"));
