@@ -5,6 +5,7 @@
 //! * [`format::open`] opens an image: the content decides what it is, and one [`io::Gate`] opens every file, read-only.
 //! * The result is an [`image::Disk`]: a chain of layers, each of which answers where a stretch of the guest is kept
 //!   ([`image::Layer::run_at`]), and the facts that `info` prints.
+//! * [`format::check`] looks at every structure of an image, and gives [`image::Findings`].
 //! * A [`format::Subformat`] makes an [`image::Writer`]: a plan, made before the first byte, and a placer that decides where things go.
 //! * [`engine::convert`] walks the map (beside that of a base, where the output is a delta), reads, tests for zero, and writes at the
 //!   places given, on several threads.

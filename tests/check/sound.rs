@@ -84,3 +84,18 @@ fn a_disc_that_carries_its_own_md5_has_no_finding_and_a_change_is_told_with_its_
     let numbers: Vec<u64> = hint.split(' ').filter_map(|word| word.parse().ok()).collect();
     assert!(numbers[0] <= 900_000 && 900_000 < numbers[1] && numbers[1] - numbers[0] < 200_000, "{hint}");
 }
+
+#[test]
+fn a_grain_that_became_zero_leaves_its_place_and_is_no_finding() {
+    use super::common::vmdk::Sparse;
+    let folder = scratch();
+    let sparse = Sparse { version: 2, flags: 7, ..Sparse::of(&pattern(643, |_| false)) };
+    let mut bytes = sparse.build();
+    for directory in [sparse.gd(), sparse.rgd()] {
+        let at = sparse.entry_at(directory, 2);
+        bytes[at..at + 4].copy_from_slice(&[1, 0, 0, 0]);
+    }
+    std::fs::write(folder.path().join("a.vmdk"), bytes).unwrap();
+    let ran = run(folder.path(), ["check", "a.vmdk"]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(0), "a.vmdk: sound (VMDK)\n"), "{}", ran.err);
+}

@@ -1,5 +1,6 @@
 //! Both grain directories, every grain table and its copy, and the places of all grains.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use super::id;
@@ -43,6 +44,8 @@ pub struct Sweep<'a> {
     tables_end: u64,
     /// The first sector behind what was written.
     end: u64,
+    /// Grains that are zero by their entry: one that became zero leaves its place.
+    zeroes: Cell<u64>,
 }
 
 /// An entry: its byte and what it says.
@@ -72,7 +75,7 @@ impl<'a> Sweep<'a> {
         };
         let tables_end = if kept == Kept::AllTables && believed { header.overhead } else { u64::MAX };
         let end = header.free_sector.unwrap_or(u64::MAX).min(file.len().div_ceil(SECTOR));
-        Sweep { file, header, kept, directories, floor, tables_end, end }
+        Sweep { file, header, kept, directories, floor, tables_end, end, zeroes: Cell::new(0) }
     }
 
     fn odd(&self, byte: u64, what: &'static str) -> Fault {
@@ -115,7 +118,7 @@ impl<'a> Sweep<'a> {
                     None => wrong = wrong.or(Some((*byte, *sector, None))),
                 }
             }
-            self.tell_of_directories(number, gdes, wrong, &sound, findings)?;
+            self.tell_of_directories(number, wrong, &sound, findings)?;
             let mut places: Vec<u64> = sound.iter().map(|(_, sector)| u64::from(*sector) * SECTOR).collect();
             places.dedup();
             self.look_at_table(number, &places, &tables, &mut grains, findings)
@@ -176,7 +179,6 @@ impl<'a> Sweep<'a> {
     fn tell_of_directories(
         &self,
         number: u64,
-        gdes: &[Entry],
         wrong: Option<(u64, u32, Option<u64>)>,
         sound: &[Entry],
         findings: &mut Findings,
@@ -215,7 +217,6 @@ impl<'a> Sweep<'a> {
                 }
             }
         }
-        let _ = gdes;
         Ok(())
     }
 
@@ -261,8 +262,12 @@ impl<'a> Sweep<'a> {
                 }
                 continue;
             }
-            if let Some(Meaning::At(sector)) = self.decide(one, other, findings) {
-                self.place(number * per_table + index, one.0, sector, tables, grains, findings);
+            match self.decide(one, other, findings) {
+                Some(Meaning::At(sector)) => {
+                    self.place(number * per_table + index, one.0, sector, tables, grains, findings);
+                }
+                Some(Meaning::Zero) => self.zeroes.set(self.zeroes.get() + 1),
+                _ => {}
             }
         }
         Ok(())
@@ -390,7 +395,8 @@ impl<'a> Sweep<'a> {
         let room: Vec<_> =
             gaps.into_iter().filter(|gap| gap.end > floor).map(|gap| gap.start.max(floor)..gap.end).collect();
         let room: Vec<_> = room.into_iter().filter(|gap| gap.end - gap.start >= grain * SECTOR).collect();
-        if let Some(gap) = room.first() {
+        let left: u64 = room.iter().map(|gap| (gap.end - gap.start) / (grain * SECTOR)).sum();
+        if let Some(gap) = room.first().filter(|_| left > self.zeroes.get()) {
             findings.warning(id::UNREFERENCED, || {
                 let what =
                     "the VMDK holds grains that none of its tables names: leftovers, or data whose tables were lost";
