@@ -229,7 +229,8 @@ fn r16_storage_is_known_by_whatever_node_leads_to_it() {
         String::from_utf8(made.stdout).unwrap().trim().to_string()
     };
     let before = fs::read(device.path().join("backing")).unwrap();
-    for options in [&["backing"][..], &["--offset", "1048576", "backing"]] {
+    // The same file, a part of it, and a loop device over the loop device.
+    for options in [&["backing"][..], &["--offset", "1048576", "backing"], &[device.name.as_str()]] {
         let other = again(options);
         for dry in [None, Some("--dry-run")] {
             let args = ["-f", "raw", other.as_str(), &device.name, "-O", "vmdk", "--force"];

@@ -116,7 +116,18 @@ fn what_a_conversion_would_be_refused_for_is_told() {
     fs::write(folder.path().join("bad.vhd"), image).unwrap();
     dry(&["bad.vhd", "x.vmdk"]).fails(1, &["bad.vhd: at byte 1536", "--salvage"]);
     dry(&["bad.vhd", "x.vmdk", "--salvage"]).fails(3, &["lost: bytes 0 to 40959"]);
-    assert!(!folder.path().join("x.vmdk").exists());
+    // Of the base nothing may be lost.
+    run(folder.path(), ["in.vhd", "base.vhd"]).succeeds();
+    let mut image = fs::read(folder.path().join("base.vhd")).unwrap();
+    image[1536..1540].copy_from_slice(&0x0077_7777u32.to_be_bytes());
+    fs::write(folder.path().join("base.vhd"), image).unwrap();
+    for args in
+        [&["in.vhd", "x.vhd", "--base", "base.vhd"][..], &["in.vhd", "x.vhd", "--base", "base.vhd", "--salvage"]]
+    {
+        dry(args).fails(1, &["base.vhd: at byte 1536"]);
+        run(folder.path(), args).fails(1, &["base.vhd: at byte 1536"]);
+    }
+    assert!(!folder.path().join("x.vmdk").exists() && !folder.path().join("x.vhd").exists());
 }
 
 #[test]

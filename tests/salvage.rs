@@ -229,6 +229,30 @@ fn what_is_lost_in_a_child_is_never_the_parents_and_the_other_way_round() {
     run(f.path(), ["child.vhd", "p.raw", "--salvage"]).fails(1, &["--parent"]);
 }
 
+/// Of the last block the disk needs a part alone: what it shares with another one is contested, though all of it would reach over the table.
+#[test]
+fn r8_a_last_block_that_the_disks_end_cuts_shares_no_bytes_with_another() {
+    const SMALL: u64 = 4096;
+    let mut image = Vhd::dynamic(2 * SMALL + SMALL / 2, SMALL as u32).build();
+    let footer = image[..512].to_vec();
+    let (first, table) = (4096, 4096 + 512 + SMALL as usize);
+    let last = table - 512 - SMALL as usize / 2;
+    image.resize(4096, 0);
+    image.extend([0xFF; 512]);
+    image.extend((0..SMALL).map(|at| at as u8 | 1));
+    image[last..last + 512].fill(0xFF);
+    image.extend([0xFF; 512]);
+    put(&mut image, table, &(first as u32 / 512).to_be_bytes());
+    put(&mut image, table + 8, &(last as u32 / 512).to_be_bytes());
+    image.extend(footer);
+    put(&mut image, 512 + 16, &(table as u64).to_be_bytes());
+    common::vhd::seal(&mut image[512..1536], 36);
+    let f = folder(&[("a.vhd", &image)]);
+    run(f.path(), ["a.vhd", "o.raw"]).fails(1, &["lies where another block lies"]);
+    let ran = run(f.path(), ["a.vhd", "o.raw", "--salvage"]);
+    ran.fails(3, &["lost: bytes 0 to 4095", "lost: bytes 8192 to 10239"]);
+}
+
 #[test]
 fn vmdk_grains_whose_entries_cannot_be() {
     let guest = guest();

@@ -273,3 +273,19 @@ fn a_chain_of_thirty_is_read() {
     let f = folder(&built.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect::<Vec<_>>());
     reads(f.path(), "n29.vhd", &want);
 }
+
+/// Under a child the walk may never come to the second of two blocks that overlap: the parent's table is looked through before.
+#[test]
+fn r8_blocks_of_a_parent_that_overlap_are_found_though_the_child_has_one_of_them() {
+    let guest = common::pattern(32, |_| false);
+    let mut parent = Vhd::dynamic_of(&guest, 4096).build();
+    let second: [u8; 4] = parent[1536..1540].try_into().unwrap();
+    parent[1540..1544].copy_from_slice(&second);
+    let base = Vhd::dynamic_of(&guest, 4096);
+    for own in [0, 1] {
+        let mut child = Vhd::child_of(&base, &guest, 4096, |n| n / 8 == own);
+        child.parent_name = "parent.vhd".into();
+        let f = common::expect::folder(&[("parent.vhd", &parent), ("child.vhd", &child.build())]);
+        common::run(f.path(), ["child.vhd", "o.raw"]).fails(1, &["parent.vhd", "lies where another block lies"]);
+    }
+}

@@ -3,7 +3,7 @@
 use super::crew::Control;
 use super::salvage::Salvage;
 use crate::fault::{Fault, Kind};
-use crate::image::{Content, Drawn, Feed, Here, PIECE, Piece, Put, Seen, Verdict, Writer, Writes};
+use crate::image::{Content, Drawn, Feed, Here, Losses, PIECE, Piece, Put, Run, Seen, Verdict, Writer, Writes};
 
 /// What would be written at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,7 @@ pub fn measure(feed: &mut dyn Feed, writer: &dyn Writer, control: Control<'_>) -
         }
         sum.add(&writes);
     }
+    control.salvage.map_or(Ok(()), Losses::settle)?;
     writes.clear();
     placer.finish(&mut writes)?;
     sum.add(&writes);
@@ -78,13 +79,18 @@ pub fn measure(feed: &mut dyn Feed, writer: &dyn Writer, control: Control<'_>) -
     Ok(Some(Measured { lens: sum.lens, written: sum.written }))
 }
 
-/// Says to the salvage policy what runs of a piece are lost.
+/// Says to the salvage policy what runs of a piece are lost; of the base nothing may be.
 fn list_lost(piece: &Piece, salvage: Salvage<'_>) -> Result<(), Fault> {
-    let Content::Runs(runs) = &piece.content else { return Ok(()) };
-    runs.iter().try_for_each(|(_, run)| match &run.here {
-        Here::Lost(fault) => salvage.lose(run.guest.clone(), fault),
-        _ => Ok(()),
-    })
+    let lose = |runs: &[(usize, Run)], salvage: Salvage<'_>| {
+        runs.iter().try_for_each(|(_, run)| match &run.here {
+            Here::Lost(fault) => salvage.lose(run.guest.clone(), fault),
+            _ => Ok(()),
+        })
+    };
+    if let Content::Runs(runs) = &piece.content {
+        lose(runs, salvage)?;
+    }
+    lose(&piece.base, Salvage::Never)
 }
 
 /// What the writes come to.

@@ -279,6 +279,9 @@ pub struct Probe<'a> {
     pub head: &'a [u8],
 }
 
+/// What helps where the content does not tell.
+const RAW_AFTER_ALL: &str = "if it is a raw disk: -f raw";
+
 /// Bytes of a file that are looked at to recognise it: a descriptor may begin with pages of comments.
 const HEAD: usize = 64 << 10;
 
@@ -431,8 +434,7 @@ fn recognise(file: &InputFile) -> Result<&'static Format, Fault> {
     if file.is_block_device() || raw::INPUT_ENDINGS.contains(&ending.as_str()) {
         return Ok(RAW);
     }
-    Err(Fault::new(Kind::NotThisFormat, file.name(), "no disk image that vdconv knows")
-        .advice("if it is a raw disk: -f raw"))
+    Err(Fault::new(Kind::NotThisFormat, file.name(), "no disk image that vdconv knows").advice(RAW_AFTER_ALL))
 }
 
 /// The first bytes of a file; what the medium does not give of them is zero, and told: tables stand there too, and a copy may be sound.
@@ -455,12 +457,13 @@ fn by_content(file: &InputFile) -> Result<Option<&'static Format>, Fault> {
         match (format.recognise)(&probe) {
             Ok(true) => return Ok(Some(format)),
             Ok(false) => {}
+            Err(fault) if fault.is_of_medium() => unsure = unsure.or(Some(fault.advice(RAW_AFTER_ALL))),
             Err(fault) => unsure = unsure.or(Some(fault)),
         }
     }
     // What cannot be read might have told what it is: no raw disk by default.
     if let Some(Unread { fault, .. }) = unread.into_iter().next() {
-        return Err(fault.advice("if it is a raw disk: -f raw"));
+        return Err(fault.advice(RAW_AFTER_ALL));
     }
     match unsure.map_or_else(|| foreign::recognise(&probe), |fault| Ok(Some(fault)))? {
         Some(fault) => Err(fault),

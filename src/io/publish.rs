@@ -72,6 +72,12 @@ pub fn is_there(journal: &Journal) -> Option<bool> {
     match journal.new.last() {
         None => Some(false),
         Some(last) if last.is_done() => Some(true),
+        // Where a rename is a link and a removal, a kill in between leaves both names.
+        Some(last)
+            if sys::file_number(&last.to).is_ok_and(|number| sys::file_number(&last.from).ok() == Some(number)) =>
+        {
+            Some(true)
+        }
         Some(last) => fs::symlink_metadata(&last.from).is_ok().then_some(false),
     }
 }
@@ -444,6 +450,17 @@ mod tests {
         let settled = settle(told, &mut |_| Ok(())).unwrap();
         assert_eq!(settled.back, [folder.path().join("o-1")]);
         journal.old.clear();
+    }
+
+    #[test]
+    fn a_kill_between_a_link_and_the_removal_of_the_old_name_leaves_a_published_output_that_may_be_edited() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = set(folder.path(), false);
+        let last = &journal.new[1];
+        fs::hard_link(&last.from, &last.to).unwrap();
+        assert_eq!(is_there(&journal), Some(true));
+        fs::write(&last.to, "edited in place").unwrap();
+        assert_eq!(is_there(&journal), Some(true));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use byteorder::{BigEndian, ByteOrder};
@@ -31,6 +32,10 @@ pub struct BlockAllocationTable {
     unit: u64,
     /// Where no block can be.
     taken: Vec<Range<u64>>,
+    /// Bytes of the last block that the disk needs, with its bitmap.
+    last: u64,
+    /// Overlaps of which both blocks were named.
+    named: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -44,6 +49,9 @@ struct State {
     /// All pages were claimed before any block was read: the earlier of two that overlap is known too.
     looked_through: bool,
 }
+
+/// Overlaps of which both blocks are named.
+const MOST_NAMED: u32 = 20;
 
 /// Entries that were read, from a first one on.
 struct Page {
@@ -86,7 +94,17 @@ impl BlockAllocationTable {
             contested: BTreeSet::new(),
             looked_through: false,
         };
-        BlockAllocationTable { file, ledger, at, entries, unit, taken: Vec::new(), state: Mutex::new(state) }
+        BlockAllocationTable {
+            file,
+            ledger,
+            at,
+            entries,
+            unit,
+            taken: Vec::new(),
+            last: unit,
+            named: AtomicU32::new(0),
+            state: Mutex::new(state),
+        }
     }
 
     /// Byte offset of an entry, for messages.
@@ -95,9 +113,10 @@ impl BlockAllocationTable {
     }
 
     /// Looks at the whole table, so that of blocks that overlap each is told, not the later alone.
-    /// An entry that leads onto what else is `taken` is wrong for certain, and takes no other block's place.
-    pub fn look_through(&mut self, taken: &[(Range<u64>, &'static str)]) -> Result<(), Fault> {
-        self.taken = taken.iter().map(|(span, _)| span.clone()).collect();
+    /// An entry that leads onto what else is `taken` is wrong for certain, and takes no other block's place. `last`: bytes of the last
+    /// block that the disk needs, with its bitmap.
+    pub fn look_through(&mut self, taken: &[(Range<u64>, &'static str)], last: u64) -> Result<(), Fault> {
+        (self.taken, self.last) = (taken.iter().map(|(span, _)| span.clone()).collect(), last);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (0..self.entries.div_ceil(PAGE)).try_for_each(|page| self.page(&mut state, page).map(drop))?;
         state.looked_through = true;
@@ -144,8 +163,12 @@ impl BlockAllocationTable {
         Some((u32::try_from(until).unwrap_or(u32::MAX), found.fault.clone()))
     }
 
-    /// The first block, `block` apart, that lies where `block` lies; the table is scanned once.
+    /// The first block, `block` apart, that lies where `block` lies; the table is scanned once. `None` where none does, and once so
+    /// many were told that another scan is not worth its time.
     pub fn owner(&self, block: u32, sector: u32) -> Result<Option<u32>, Fault> {
+        if self.named.fetch_add(1, Ordering::Relaxed) >= MOST_NAMED {
+            return Ok(None);
+        }
         let reach = self.unit / SECTOR;
         let mut first = 0;
         while first < self.entries {
@@ -206,7 +229,8 @@ impl BlockAllocationTable {
             }
             let at = u64::from(*sector) * SECTOR;
             // What begins outside the file is lost anyway, and would cost memory here.
-            let certain = self.taken.iter().any(|span| at < span.end && span.start < at + self.unit);
+            let needed = if block + 1 == self.entries { self.last } else { self.unit };
+            let certain = self.taken.iter().any(|span| at < span.end && span.start < at + needed);
             if at < self.file.len() && !certain && claims.claim(at) == Claim::Overlaps {
                 contested.insert(*sector);
                 let page = conflicts.get_or_insert_with(|| vec![false; entries.len()]);

@@ -203,7 +203,12 @@ impl Blocks {
         let Some(sectors) = self.bat.sectors(unnamed::MOST)? else { return Ok(()) };
         let other = self.shape.taken.iter().chain(&self.shape.unread).map(|(span, _)| span);
         for room in unnamed::stretches(sectors, unit, other, self.shape.data_end) {
-            if let Some(byte) = self.first_data(room.start, room.end - room.start)? {
+            let found = match self.first_data(room.start, room.end - room.start) {
+                // What nothing names costs no disk.
+                Err(fault) if fault.is_of_medium() => continue,
+                found => found?,
+            };
+            if let Some(byte) = found {
                 let what =
                     "the VHD holds data where no entry of its table leads: leftovers, or a block whose entry was lost";
                 let warning = Fault::damaged(self.file.name(), byte, what);

@@ -37,7 +37,7 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
             links.push(raw_parent(file)?, Vec::new());
             break;
         };
-        let vhd = Vhd { opening: &*opening, file, located };
+        let vhd = Vhd { opening: &*opening, file, located, is_parent: links.depth() > 0 };
         let (link, header) = vhd.link()?;
         let (depth, header_at, file) = (links.depth(), vhd.located.footer.data_offset, vhd.file);
         links.push(link, Vec::new());
@@ -81,6 +81,8 @@ struct Vhd<'a> {
     opening: &'a Opening<'a>,
     file: Arc<InputFile>,
     located: Located,
+    /// A child lies on top, and asks for a part of the blocks alone.
+    is_parent: bool,
 }
 
 impl Vhd<'_> {
@@ -206,8 +208,11 @@ impl Vhd<'_> {
         let bitmap_len = header::bitmap_len(header.block_size);
         let mut bat =
             BlockAllocationTable::new(Arc::clone(&file), Arc::clone(&ledger), table, entries, bitmap_len + block_size);
-        if self.opening.options.expects_losses() {
-            bat.look_through(&taken)?;
+        // Of blocks that overlap the walk finds one where it comes to the other. Under a child it may never get there; and what is
+        // salvaged is neither.
+        if self.is_parent || self.opening.options.expects_losses() {
+            let last = bitmap_len + (size - (blocks - 1) * block_size);
+            bat.look_through(&taken, last)?;
         }
         unread.extend(header.locators.iter().map(|locator| {
             let end = locator.data_offset.saturating_add(locator.data_length.into());

@@ -284,11 +284,12 @@ impl Storage {
     fn under(of: &Metadata) -> Storage {
         use std::os::unix::ffi::OsStringExt;
         let mut found = Storage::default();
+        // A file lies on the device that its file system is made of.
+        let own = if kind(of) == FileKind::BlockDevice { of.rdev() } else { of.dev() };
         if kind(of) != FileKind::BlockDevice {
             found.files.push((of.dev(), of.ino()));
-            return found;
         }
-        let mut left = vec![(major(of.rdev()), minor(of.rdev()))];
+        let mut left = vec![(major(own), minor(own))];
         while let Some(number) = left.pop() {
             if found.devices.contains(&number) {
                 continue;
@@ -307,8 +308,14 @@ impl Storage {
             left.extend(slaves.filter_map(|slave| device_number(&slave.path())));
             if let Ok(mut name) = std::fs::read(folder.join("loop/backing_file")) {
                 name.truncate(name.trim_ascii_end().len());
-                let behind = std::fs::metadata(OsString::from_vec(name)).map(|meta| (meta.dev(), meta.ino()));
-                found.files.extend(behind);
+                match std::fs::metadata(OsString::from_vec(name)) {
+                    // A loop device over another device.
+                    Ok(meta) if kind(&meta) == FileKind::BlockDevice => {
+                        left.push((major(meta.rdev()), minor(meta.rdev())))
+                    }
+                    Ok(meta) => found.files.push((meta.dev(), meta.ino())),
+                    Err(_) => {}
+                }
             }
         }
         found
