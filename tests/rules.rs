@@ -191,6 +191,9 @@ fn listed(folder: &Path, ran: &Ran, guest: &[u8], lost: std::ops::Range<usize>) 
     assert!(written(folder, "o.raw") == want);
 }
 
+/// A change of a grain on its way into a stream: its number, packed bytes, marker's place and size.
+type Change = fn(u64, &mut Vec<u8>, &mut u64, &mut u32);
+
 /// Makes a packed grain one of so many bytes.
 fn inflates_to(len: usize, packed: &mut Vec<u8>, size: &mut u32) {
     *packed = deflate(&vec![0x11; len]);
@@ -439,7 +442,7 @@ fn case(rule: u32, format: &str, subject: &Subject) -> Cell {
         (11, "vmdk") => {
             // A grain inflates to exactly its size: one byte less or more is damage, whatever its checksum says.
             let guest = pattern(128 * 3, |_| false);
-            let sizes: [(fn(u64, &mut Vec<u8>, &mut u64, &mut u32), &str); 2] = [
+            let sizes: [(Change, &str); 2] = [
                 (
                     |n, packed, _, size| {
                         if n == 1 {
