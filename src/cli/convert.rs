@@ -21,6 +21,7 @@ use super::output_kind::OutputKind;
 use super::progress::Meter;
 use super::report::{self, Problem, Product};
 use super::source::Source;
+use super::warnings::Warnings;
 use super::{LOSSES, STDOUT, show, usage};
 
 /// Opens, plans, checks, converts, publishes, reports.
@@ -64,7 +65,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     };
     // From here on there is something to clean up.
     interrupt.watch()?;
-    let (mut lease, mut pending, mut warnings) = (None, Pending::default(), Vec::new());
+    let (mut lease, mut pending, mut warnings) = (None, Pending::default(), Warnings::new(args.quiet));
     match args.dry_run {
         true => pending = destination.look(writer.plan(), &files)?,
         false => {
@@ -78,8 +79,8 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
                     .back
                     .iter()
                     .map(|path| format!("put back what a killed run was replacing: {}", path.display())));
-                warn(args, &found.warnings);
-                (lease, warnings) = (Some(right), found.warnings);
+                warnings.tell(found.warnings);
+                lease = Some(right);
             }
         }
     }
@@ -88,17 +89,15 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
 
     let ledgers: Vec<_> =
         [Some(source.ledger()), base.map(|base| Arc::clone(&base.ledger))].into_iter().flatten().collect();
-    let mut early: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
-    early.extend(under.as_ref().and_then(Under::outside));
+    ledgers.iter().for_each(|ledger| warnings.of(ledger));
+    warnings.tell(under.as_ref().and_then(Under::outside));
     // A raw disk may become anything again; the others are for machines.
     if let Some(why) = source.facts().unfit_for_machines.filter(|_| !kind.subformat.name.is_empty()) {
-        early.push(Fault::new(Kind::Unsupported, &args.input, why));
+        warnings.tell([Fault::new(Kind::Unsupported, &args.input, why)]);
     }
     if let Some(folder) = destination.files_folder() {
-        early.extend(space(&source, folder, writer.plan())?);
+        warnings.tell(space(&source, folder, writer.plan())?);
     }
-    warn(args, &early);
-    warnings.extend(early);
     let jobs = args.run.jobs();
     say(&mut writer.plan().notes.iter().cloned());
     if args.run.verbose {
@@ -108,13 +107,12 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let losses = Losses::default();
     if args.dry_run {
         let measured = dry_run::measure(args, source, base, writer.as_ref(), &losses, interrupt)?;
-        let late: Vec<_> = ledgers.iter().flat_map(|ledger| [ledger.drain(), ledger.surplus()].concat()).collect();
-        warn(args, &late);
-        warnings.extend(late);
+        ledgers.iter().for_each(|ledger| warnings.at_the_end_of(ledger));
         losses.iter().for_each(|lost| show::lost(&lost));
         let free = destination.files_folder().and_then(|folder| sys::free_space(folder).ok());
         let names = destination.names(&wanted);
-        DryRun { args, kind, names, free, surplus, warnings, losses: &losses }.tell(measured.as_ref())?;
+        DryRun { args, kind, names, free, surplus, warnings: warnings.all(), losses: &losses }
+            .tell(measured.as_ref())?;
         return Ok(exit_status(&losses));
     }
     let how = OutputOptions { force: args.force, sync: !args.no_sync, holes: writer.plan().holes };
@@ -127,17 +125,12 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         .map_err(|fault| outputs.after(fault))?;
     let moved = started.elapsed();
     facts.virtual_size = tally.virtual_size;
-    let mut late: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.drain()).collect();
-    late.extend(ledgers.iter().flat_map(|ledger| ledger.surplus()));
-    late.extend(losses.remarks());
-    warn(args, &late);
-    warnings.extend(late);
+    ledgers.iter().for_each(|ledger| warnings.at_the_end_of(ledger));
+    warnings.tell(losses.remarks());
     losses.iter().for_each(|lost| show::lost(&lost));
     let bytes_written = outputs.bytes_written();
     let (file_size, allocated_size) = outputs.sizes();
-    let afterwards = outputs.publish()?;
-    warn(args, &afterwards);
-    warnings.extend(afterwards);
+    warnings.tell(outputs.publish()?);
 
     let done = Done {
         args,
@@ -157,7 +150,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         whole: started.elapsed(),
     };
     if args.json {
-        report::print(done.report(&warnings))
+        report::print(done.report(warnings.all()))
             .map_err(|e| Fault::io(STDOUT, "cannot write the report; the output is complete", e))?;
     }
     if args.run.verbose {
@@ -170,12 +163,6 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         show::note(&done.closing_line());
     }
     Ok(exit_status(&losses))
-}
-
-fn warn(args: &ConvertArgs, warnings: &[Fault]) {
-    if !args.quiet {
-        show::warnings(warnings);
-    }
 }
 
 fn exit_status(losses: &Losses) -> ExitCode {

@@ -24,7 +24,7 @@ pub struct DryRun<'a> {
     pub free: Option<u64>,
     /// Pieces of the old output that would be removed.
     pub surplus: Vec<PathBuf>,
-    pub warnings: Vec<Fault>,
+    pub warnings: &'a [Fault],
     pub losses: &'a Losses,
 }
 
