@@ -560,6 +560,11 @@ fn esxis_redo_logs() {
     case(with(table + 4, entry(table)), &[(0..1024, "where another grain lies")]);
     case(with(table, entry(table + 4)), &[(0..1024, "where another grain lies")]);
     case(with(2048 + 4, 0x00FF_FFFF), &[(4096 * 512..8192 * 512, "directory entry cannot be")]);
+    // Of a grain and a table that lie on each other nobody knows whose the place is.
+    let second = 4096 * 512..8192 * 512;
+    let both = |grains| [(grains, "where another grain lies"), (second.clone(), "directory entry cannot be")];
+    case(with(table, gde(1)), &both(0..512));
+    case(with(2048 + 4, gde(0) + 32), &both(0..1024));
     // Cut in the last sector stored, and in front of it.
     for (cut, text) in [(100u64, "cut by the end"), (512, "cannot be")] {
         let files = snapshot(["vmfsSparse", "VMFSSPARSE"], 10_000, delta[..delta.len() - cut as usize].to_vec(), &base);

@@ -299,6 +299,28 @@ fn a_redo_log_over_a_flat_disk_gives_each_sector_from_the_youngest() {
 }
 
 #[test]
+fn r8_redo_logs_whose_grains_and_tables_lie_on_each_other_are_refused() {
+    // 64 sectors of the first table, all but one of stored zeroes, and one of the second.
+    let stored: Vec<_> = (0..64).map(|n| (n, if n == 0 { 0x41 } else { 0 })).chain([(4096, 0x42)]).collect();
+    let delta = cowd(8192, &stored, &[]);
+    let text = descriptor("vmfsSparse", 6, None, "RW 8192 VMFSSPARSE \"d-delta.vmdk\"");
+    let mut want = vec![0; 8192 * 512];
+    stored.iter().for_each(|(sector, byte): &(u64, u8)| want[*sector as usize * 512..][..512].fill(*byte));
+    reads(&[("d.vmdk", text.as_bytes()), ("d-delta.vmdk", &delta)], &want);
+    let gde = |n: usize| u32::from_le_bytes(delta[2048 + n * 4..][..4].try_into().unwrap());
+    let table = gde(0) as usize * 512;
+    // A grain on the table that comes next, on its last sector, and a table on the grains of the one in front.
+    for (at, value) in [(table, gde(1)), (table, gde(1) + 31), (2048 + 4, gde(0) + 32 + 8)] {
+        let mut delta = delta.clone();
+        delta[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        refused(
+            &[("d.vmdk", text.as_bytes()), ("d-delta.vmdk", &delta)],
+            &["d-delta.vmdk: at byte ", "lies where another grain lies, or a table"],
+        );
+    }
+}
+
+#[test]
 fn a_sesparse_snapshot_is_read_by_the_kinds_of_its_entries() {
     let base = pattern(40_000, |_| false);
     // Grain number n: its low 12 bits stand in bits 48 to 59.

@@ -55,6 +55,15 @@ impl Claims {
         }
     }
 
+    /// Does a unit that was claimed have any of these bytes?
+    pub fn meets(&self, bytes: Range<u64>) -> bool {
+        let first = (bytes.start / self.unit).saturating_sub(1);
+        (first..bytes.end.div_ceil(self.unit)).any(|slot| {
+            let start = self.get(slot).map(|position| slot * self.unit + u64::from(position) * self.step);
+            start.is_some_and(|start| start < bytes.end && bytes.start < start + self.unit)
+        })
+    }
+
     /// True once memory ran out: later overlaps may go unseen.
     pub fn is_full(&self) -> bool {
         self.full
@@ -109,6 +118,17 @@ mod tests {
         assert_eq!(claims.claim(2048 + 3 * unit - 512), Claim::Taken);
         assert_eq!(claims.claim(2048 + 2 * unit), Claim::Overlaps);
         assert_eq!(claims.claim(2048), Claim::Overlaps);
+    }
+
+    #[test]
+    fn what_a_unit_has_is_met_from_its_first_byte_to_its_last() {
+        for unit in [512u64, 1024, 65_536] {
+            let mut claims = Claims::new(unit, 512);
+            assert_eq!(claims.claim(100 * 512), Claim::Taken);
+            let end = 100 * 512 + unit;
+            assert!(claims.meets(0..100 * 512 + 1) && claims.meets(end - 1..end + 16_384) && claims.meets(0..1 << 20));
+            assert!(!claims.meets(0..100 * 512) && !claims.meets(end..1 << 30));
+        }
     }
 
     #[test]

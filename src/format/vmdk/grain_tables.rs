@@ -5,19 +5,18 @@
 //! updates leaves that; an entry that the medium does not give gives way to its copy; two grains that differ, or two entries that cannot be, are a loss that names both places.
 
 mod entries;
+mod places;
 mod witness;
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::entries::Entries;
 use super::header::SparseHeader;
-use super::markers;
 use super::stream::Packing;
 use crate::fault::Fault;
-use crate::image::{Claim, Claims, Here, Ledger, SECTOR};
+use crate::image::{Claims, Here, Ledger, SECTOR};
 use crate::io::{InputFile, in_memory};
 
 /// Tables kept.
@@ -66,6 +65,8 @@ struct State {
     looked_through: bool,
     /// First sectors of the tables that were read, with the number of each.
     placed: BTreeMap<u64, u64>,
+    /// First sectors of all tables that the directories name, in order, where tables and grains lie among each other; `None`: not looked.
+    listed: Option<Vec<u32>>,
     /// Grains that the tables read so far have, or may once have had, in the file: one that became zero leaves its place.
     named: u64,
     /// In a stream: the next table whose grains the markers tell, and the sector at which they begin.
@@ -164,6 +165,7 @@ impl GrainTables {
             contested: BTreeSet::new(),
             looked_through: false,
             placed: BTreeMap::new(),
+            listed: None,
             named: 0,
             walked: (0, header.overhead),
             warned: false,
@@ -329,20 +331,6 @@ impl GrainTables {
             && !self.directories.iter().any(|directory| meets(span(*directory, self.header.gd_sectors())))
     }
 
-    /// Is what stands there this table: marked as one where tables are, and no other one's?
-    fn table_is_this(&self, state: &mut State, number: u64, sector: u32) -> Result<bool, Fault> {
-        let (start, len) = (u64::from(sector), self.header.gt_sectors());
-        if self.header.marked_tables && markers::in_front_of(&self.file, start)? != Some(markers::TABLE) {
-            return Ok(false);
-        }
-        let mut near = state.placed.range(start.saturating_sub(len - 1)..start + len);
-        let other = near.any(|(_, owner)| *owner != number);
-        if !other {
-            state.placed.insert(start, number);
-        }
-        Ok(!other)
-    }
-
     /// What an entry means; `None`: it cannot be.
     fn meaning(&self, entry: u32) -> Option<Grain> {
         match entry {
@@ -359,6 +347,7 @@ impl GrainTables {
         let per_table = u64::from(self.header.gtes_per_gt);
         let count = (self.header.grains() - number * per_table).min(per_table);
         let first_guest = self.first_guest(number);
+        self.list_tables(state)?;
         // The tables that can be, and what is odd about the others.
         let (mut copies, mut gdes, mut odd, mut unread) = (Vec::new(), Vec::new(), None, None);
         for (copy, directory) in self.directories.iter().enumerate() {
@@ -487,45 +476,5 @@ impl GrainTables {
             (Some(_), Some(_)) => loss("VMDK grain table entry and its copy differ"),
         };
         (grain, true)
-    }
-
-    /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
-    fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
-        let State { claims, claimed, placed, named, contested, looked_through, .. } = state;
-        if let Entry::Vacant(first_look) = claimed.entry(number) {
-            let table = self.header.gt_sectors();
-            let on_a_table = |sector: u64| {
-                placed.range(sector.saturating_sub(table - 1)..sector + self.header.grain_sectors).next().is_some()
-            };
-            let places = grains.iter().enumerate().filter_map(|(index, grain)| match grain {
-                Grain::At(sector) => Some((index, u64::from(*sector))),
-                _ => None,
-            });
-            let overlapping = places
-                .filter(|(_, sector)| {
-                    let overlaps = !on_a_table(*sector) && claims.claim(sector * SECTOR) == Claim::Overlaps;
-                    overlaps.then(|| contested.insert(*sector));
-                    overlaps || on_a_table(*sector)
-                })
-                .map(|(index, _)| index)
-                .collect();
-            first_look.insert(overlapping);
-            *named += grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count() as u64;
-        }
-        let overlapping = claimed.get(&number);
-        for (index, grain) in grains.iter_mut().enumerate() {
-            let Grain::At(sector) = *grain else { continue };
-            let start = u64::from(sector);
-            let near = start.saturating_sub(self.header.grain_sectors - 1)..start + self.header.grain_sectors;
-            let contested = *looked_through && contested.range(near).next().is_some();
-            if contested || overlapping.is_some_and(|overlapping| overlapping.binary_search(&index).is_ok()) {
-                let primary = (table_byte + index as u64 * 4, sector);
-                *grain = Grain::Lost(Loss {
-                    what: "VMDK grain lies where another grain lies, or a table",
-                    primary,
-                    copy: None,
-                });
-            }
-        }
     }
 }

@@ -28,4 +28,13 @@ impl Entries {
         let unread = self.unread.iter().find(|unread| byte < unread.bytes.end && unread.bytes.start < byte + 4);
         Some(unread.map_or(Ok(value), |unread| Err(unread.fault.clone())))
     }
+
+    /// The entries that the medium gives.
+    pub fn known(&self) -> impl Iterator<Item = u32> {
+        self.values
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| matches!(self.get(*index), Some(Ok(_))))
+            .map(|(_, value)| *value)
+    }
 }

@@ -1,0 +1,126 @@
+//! Which place of the file is whose: grains that lie on each other or on a table, and tables that lie on either (R8).
+
+use std::collections::hash_map::Entry;
+
+use super::entries::Entries;
+use super::{DIRECTORY_PAGE, Grain, GrainTables, Kind, Loss, State};
+use crate::fault::Fault;
+use crate::format::vmdk::markers;
+use crate::format::vmdk::stream::Packing;
+use crate::image::{Claim, SECTOR};
+
+/// The most places of tables that are listed: 32 MiB of them, tables for a quarter of a PiB of grains as products make them.
+const MOST_LISTED: usize = 8 << 20;
+
+impl GrainTables {
+    /// Notes where all tables are said to lie, before any grain is judged: a grain may lie on a table that comes later, or an entry of the
+    /// directory lead into grains. Nothing where tables cannot lie among the grains, or where each grain has its own marker.
+    pub(super) fn list_tables(&self, state: &mut State) -> Result<(), Fault> {
+        let apart = self.tables_end != u64::MAX || self.kind == Kind::Packed(Packing::Marker);
+        if apart || state.listed.is_some() {
+            return Ok(());
+        }
+        let (mut found, mut sort_at) = (Vec::new(), 1 << 16);
+        for directory in &self.directories {
+            let mut first = 0;
+            while first < self.header.tables() {
+                let count = (self.header.tables() - first).min(DIRECTORY_PAGE);
+                let at = self.gde_byte(*directory, first);
+                // A hole of the file names no table, and costs nothing.
+                match self.file.next_data(at) {
+                    Ok(None) => break,
+                    Ok(Some(data)) if data.start >= at + count * 4 => {
+                        first += (data.start - at) / 4;
+                        continue;
+                    }
+                    // What cannot be asked is read.
+                    Ok(Some(_)) | Err(_) => {}
+                }
+                let entries = Entries::read(&self.file, at, count)?;
+                found.extend(entries.known().filter(|sector| self.table_can_be(*sector)));
+                if found.len() > sort_at {
+                    found.sort_unstable();
+                    found.dedup();
+                    sort_at = (2 * found.len()).max(sort_at);
+                }
+                if found.len() > MOST_LISTED {
+                    return Err(Fault::new(
+                        crate::fault::Kind::OverLimit,
+                        self.file.name(),
+                        "the VMDK has more grain tables than are held against its grains",
+                    )
+                    .at(at)
+                    .expected(format!("at most {MOST_LISTED}")));
+                }
+                first += count;
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.shrink_to_fit();
+        state.listed = Some(found);
+        Ok(())
+    }
+
+    /// Is what stands there this table: marked as one where tables are, no other one's, and no grain?
+    pub(super) fn table_is_this(&self, state: &mut State, number: u64, sector: u32) -> Result<bool, Fault> {
+        let (start, len) = (u64::from(sector), self.header.gt_sectors());
+        if self.header.marked_tables && markers::in_front_of(&self.file, start)? != Some(markers::TABLE) {
+            return Ok(false);
+        }
+        if state.claims.meets(start * SECTOR..(start + len) * SECTOR) {
+            return Ok(false);
+        }
+        let mut near = state.placed.range(start.saturating_sub(len - 1)..start + len);
+        let other = near.any(|(_, owner)| *owner != number);
+        if !other {
+            state.placed.insert(start, number);
+        }
+        Ok(!other)
+    }
+
+    /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
+    pub(super) fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
+        let State { claims, claimed, placed, listed, named, contested, looked_through, .. } = state;
+        if let Entry::Vacant(first_look) = claimed.entry(number) {
+            let table = self.header.gt_sectors();
+            let on_a_table = |sector: u64| {
+                let (from, until) = (sector.saturating_sub(table - 1), sector + self.header.grain_sectors);
+                let listed = listed.as_deref().unwrap_or_default();
+                let next = listed.partition_point(|start| u64::from(*start) < from);
+                listed.get(next).is_some_and(|start| u64::from(*start) < until)
+                    || placed.range(from..until).next().is_some()
+            };
+            let places = grains.iter().enumerate().filter_map(|(index, grain)| match grain {
+                Grain::At(sector) => Some((index, u64::from(*sector))),
+                _ => None,
+            });
+            let overlapping = places
+                .filter(|(_, sector)| {
+                    // One on a table is claimed too: nobody knows which of the two is wrong.
+                    let overlaps = claims.claim(sector * SECTOR) == Claim::Overlaps;
+                    overlaps.then(|| contested.insert(*sector));
+                    overlaps || on_a_table(*sector)
+                })
+                .map(|(index, _)| index)
+                .collect();
+            first_look.insert(overlapping);
+            *named += grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count() as u64;
+        }
+        let overlapping = claimed.get(&number);
+        for (index, grain) in grains.iter_mut().enumerate() {
+            let Grain::At(sector) = *grain else { continue };
+            let start = u64::from(sector);
+            let near = start.saturating_sub(self.header.grain_sectors - 1)..start + self.header.grain_sectors;
+            let contested = *looked_through && contested.range(near).next().is_some();
+            if contested || overlapping.is_some_and(|overlapping| overlapping.binary_search(&index).is_ok()) {
+                let primary = (table_byte + index as u64 * 4, sector);
+                *grain = Grain::Lost(Loss {
+                    what: "VMDK grain lies where another grain lies, or a table",
+                    primary,
+                    copy: None,
+                });
+            }
+        }
+    }
+}
