@@ -7,6 +7,7 @@ use std::fs;
 #[cfg(unix)]
 use common::Ran;
 use common::expect::{folder, reads, refused, warns};
+use common::packed::Stream;
 use common::vmdk::{Sparse, descriptor};
 use common::{pattern, run};
 use tempfile::TempDir;
@@ -382,4 +383,43 @@ fn a_base_below_a_snapshot_is_read_and_the_newer_state_is_told() {
     fs::write(f.path().join("unreadable.vmdk"), b"KDMV").unwrap();
     fs::create_dir(f.path().join("folder.vmdk")).unwrap();
     warns(f.path(), "base.vmdk", &guest(), &["z.vmdk"]);
+}
+
+/// A disk of two tables that stores its first grains and five of the second table's.
+fn of_two_tables() -> Vec<u8> {
+    pattern((512 + 6) * 128, |n| (128..512 * 128).contains(&n))
+}
+
+/// A child that stores every grain of the parent's first table.
+fn covers_the_first_table() -> Vec<u8> {
+    let sectors = (512 + 6) * 128;
+    let text =
+        descriptor("monolithicSparse", 2, Some((0x1234_5678, "base.vmdk")), &format!("RW {sectors} SPARSE \"x\""));
+    let mut image = Sparse { descriptor: text, ..Sparse::of(&vec![0; sectors * 512]) };
+    image.grains[..512].fill(Some(vec![0x43; 65_536]));
+    image.build()
+}
+
+#[test]
+fn a_stream_under_a_child_that_has_a_whole_table_still_tells_what_its_tables_lost() {
+    let guest = of_two_tables();
+    let mut stream = Stream::of(&guest).build();
+    for (from, to) in [("CID=00000007", "CID=12345678")] {
+        let at = stream.windows(from.len()).position(|bytes| bytes == from.as_bytes()).unwrap();
+        stream[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    let f = folder(&[("base.vmdk", &stream), ("child.vmdk", &covers_the_first_table())]);
+    let want = [vec![0x43; 512 * 65_536], guest[512 * 65_536..].to_vec()].concat();
+    reads(f.path(), "child.vmdk", &want);
+    // The second table: one entry, and the directory's for all of them.
+    let directory = stream.len() - 4 * 512;
+    let table = u32::from_le_bytes(stream[directory + 4..directory + 8].try_into().unwrap()) as usize * 512;
+    for (at, text) in [(table + 8, "no entry for a grain whose marker is in the stream"), (directory + 4, "cannot be")]
+    {
+        let mut damaged = stream.clone();
+        assert_ne!(damaged[at..at + 4], [0; 4]);
+        damaged[at..at + 4].fill(0);
+        fs::write(f.path().join("base.vmdk"), damaged).unwrap();
+        refused(f.path(), "child.vmdk", &["base.vmdk: ", &format!("at byte {at}: "), text]);
+    }
 }

@@ -79,7 +79,19 @@ impl Stream {
         file.extend(text.as_bytes());
         file.resize(65_536, 0);
         let (mut table, mut directory) = (vec![0; 2048], vec![0; 512]);
+        // Each table behind its grains, as products write them.
+        let put_table = |file: &mut Vec<u8>, directory: &mut [u8], table: &mut Vec<u8>, number: usize| {
+            file.extend(marker(4, 1));
+            directory[number * 4..number * 4 + 4].copy_from_slice(&(file.len() as u32 / 512).to_le_bytes());
+            file.append(table);
+            table.resize(2048, 0);
+        };
+        let mut number = 0;
         for (n, unit) in self.guest.chunks(65_536).enumerate().filter(|(_, unit)| unit.iter().any(|b| *b != 0)) {
+            if n / 512 > number {
+                put_table(&mut file, &mut directory, &mut table, number);
+                number = n / 512;
+            }
             let mut whole = unit.to_vec();
             if !self.short_last {
                 whole.resize(65_536, 0);
@@ -87,15 +99,14 @@ impl Stream {
             let (mut packed, mut lba) = (deflate(&whole), n as u64 * 128);
             let mut size = packed.len() as u32;
             grain(n as u64, &mut packed, &mut lba, &mut size);
-            table[n * 4..n * 4 + 4].copy_from_slice(&(file.len() as u32 / 512).to_le_bytes());
+            let entry = n % 512 * 4;
+            table[entry..entry + 4].copy_from_slice(&(file.len() as u32 / 512).to_le_bytes());
             file.extend(lba.to_le_bytes());
             file.extend(size.to_le_bytes());
             file.extend(packed);
             file.resize(file.len().next_multiple_of(512), 0);
         }
-        file.extend(marker(4, 1));
-        directory[..4].copy_from_slice(&(file.len() as u32 / 512).to_le_bytes());
-        file.extend(table);
+        put_table(&mut file, &mut directory, &mut table, number);
         file.extend(marker(1, 2));
         let gd = file.len() as u64 / 512;
         file.extend(directory);

@@ -12,7 +12,7 @@ impl GrainTables {
     /// Up to which of the tables from `table` to `end`, which no directory has, the stream's markers agree: a grain that is there, and
     /// whose table is not, is never read as nothing.
     pub(super) fn without_markers(&self, state: &mut State, table: u64, end: u64) -> Result<u64, Fault> {
-        if self.kind != Kind::Packed(Packing::Marker) || state.walked.0 != table {
+        if self.kind != Kind::Packed(Packing::Marker) || state.walked.0 > table {
             return Ok(end);
         }
         let mut agreed = end;
@@ -20,6 +20,8 @@ impl GrainTables {
             let Some(item) = self.marker(state)? else { return Ok(end) };
             match item {
                 Item::Metadata { next } => state.walked.1 = next,
+                // Of a table that nobody asked for: a child has all of it.
+                Item::Grain { lba, next } if self.table_of(lba) < table => state.walked.1 = next,
                 Item::Grain { lba, .. } if (table..end).contains(&self.table_of(lba)) => {
                     agreed = self.table_of(lba);
                     break;
@@ -58,7 +60,7 @@ impl GrainTables {
         grains: &mut [Grain],
         table_byte: u64,
     ) -> Result<(), Fault> {
-        if self.kind != Kind::Packed(Packing::Marker) || state.walked.0 != number {
+        if self.kind != Kind::Packed(Packing::Marker) || state.walked.0 > number {
             return Ok(());
         }
         loop {
@@ -66,6 +68,7 @@ impl GrainTables {
             let Some(item) = self.marker(state)? else { return Ok(()) };
             match item {
                 Item::Metadata { next } => state.walked.1 = next,
+                Item::Grain { lba, next } if self.table_of(lba) < number => state.walked.1 = next,
                 Item::Grain { lba, next } if self.table_of(lba) == number => {
                     state.walked.1 = next;
                     let index = in_memory(lba / self.header.grain_sectors % u64::from(self.header.gtes_per_gt));
