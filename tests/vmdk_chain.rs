@@ -7,7 +7,7 @@ use std::fs;
 #[cfg(unix)]
 use common::Ran;
 use common::expect::{folder, reads, refused, warns};
-use common::packed::Stream;
+use common::packed::{Stream, cowd, sesparse};
 use common::vmdk::{Sparse, descriptor};
 use common::{pattern, run};
 use tempfile::TempDir;
@@ -421,5 +421,52 @@ fn a_stream_under_a_child_that_has_a_whole_table_still_tells_what_its_tables_los
         damaged[at..at + 4].fill(0);
         fs::write(f.path().join("base.vmdk"), damaged).unwrap();
         refused(f.path(), "child.vmdk", &["base.vmdk: ", &format!("at byte {at}: "), text]);
+    }
+}
+
+#[test]
+fn r8_grains_of_a_parent_that_overlap_are_refused_although_a_child_hides_one_of_them() {
+    let guest = of_two_tables();
+    let image = Sparse::of(&guest);
+    let file = image.build();
+    let f = folder(&[("base.vmdk", &file), ("child.vmdk", &covers_the_first_table())]);
+    let want = [vec![0x43; 512 * 65_536], guest[512 * 65_536..].to_vec()].concat();
+    reads(f.path(), "child.vmdk", &want);
+    let mut damaged = file.clone();
+    for directory in [image.rgd(), image.gd()] {
+        let first = image.entry_at(directory, 0);
+        damaged.copy_within(first..first + 4, image.entry_at(directory, 514));
+    }
+    fs::write(f.path().join("base.vmdk"), damaged).unwrap();
+    refused(f.path(), "child.vmdk", &["base.vmdk: at byte ", "lies where another grain lies"]);
+
+    // The same of ESXi's kinds, of which a child over one table has the whole first one.
+    let sectors = 40_000u64;
+    let (text, child) = (
+        |kind: &str, line: &str| descriptor(kind, 5, None, &format!("RW {sectors} {line}")),
+        descriptor("custom", 6, Some((5, "base.vmdk")), "RW 32768 ZERO\nRW 7232 VMFSSPARSE \"child-delta.vmdk\""),
+    );
+    let at = |n: u64| 3 << 60 | (n & 0xFFF) << 48 | n >> 12;
+    let redo = {
+        let mut redo = cowd(sectors, &[(0, 0x11), (4096 * 8, 0x12)], &[]);
+        let table = |n: usize| u32::from_le_bytes(redo[2048 + n * 4..][..4].try_into().unwrap()) as usize * 512;
+        let (first, later) = (table(0), table(8));
+        redo.copy_within(first..first + 4, later);
+        redo
+    };
+    for (kind, line, extent) in [
+        ("vmfsSparse", "VMFSSPARSE \"base-x.vmdk\"", redo),
+        ("seSparse", "SESPARSE \"base-x.vmdk\"", sesparse(&[(0, at(5)), (4096, at(5))], &[(5, 0x51)], 0)),
+    ] {
+        let base = text(kind, line);
+        let delta = cowd(7232, &[], &[]);
+        let files: [(&str, &[u8]); 4] = [
+            ("base.vmdk", base.as_bytes()),
+            ("base-x.vmdk", &extent),
+            ("child.vmdk", child.as_bytes()),
+            ("child-delta.vmdk", &delta),
+        ];
+        let f = folder(&files);
+        refused(f.path(), "child.vmdk", &["base-x.vmdk: at byte ", "where another grain lies"]);
     }
 }

@@ -1,6 +1,6 @@
 //! The extents of a disk, one behind the other, as one layer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::grain_tables::GrainTables;
 use super::sesparse::SeTables;
@@ -35,6 +35,8 @@ pub enum Body {
 pub struct Extents {
     parts: Vec<(u64, Body)>,
     len: u64,
+    /// Which of a parent's extents were looked through; `None`: they are no parent's.
+    looked_through: Option<Mutex<Vec<bool>>>,
 }
 
 impl Extents {
@@ -49,6 +51,28 @@ impl Extents {
             self.parts.push((self.len, body));
             self.len += len;
         }
+    }
+
+    /// These are a parent's: whoever lies above hides some grains, and of two that overlap it may hide the one that would tell. So each
+    /// extent is looked through before the first question to it is answered.
+    pub fn of_parent(self) -> Extents {
+        let looked_through = Some(Mutex::new(vec![false; self.parts.len()]));
+        Extents { looked_through, ..self }
+    }
+
+    /// Looks through the extent of this number, where that is due.
+    fn look_through(&self, number: usize, body: &Body) -> Result<(), Fault> {
+        let Some(looked_through) = &self.looked_through else { return Ok(()) };
+        // Whoever asks meanwhile waits for the answer.
+        let mut looked_through = looked_through.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(done) = looked_through.get_mut(number).filter(|done| !**done) else { return Ok(()) };
+        match body {
+            Body::Sparse(tables) | Body::Stream(tables, _) => tables.look_through()?,
+            Body::SeSparse(tables) => tables.look_through()?,
+            Body::Flat { .. } | Body::Zero | Body::Lost(_) => {}
+        }
+        *done = true;
+        Ok(())
     }
 }
 
@@ -74,10 +98,11 @@ impl Layer for Extents {
 
     fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
         let next = self.parts.partition_point(|(start, _)| *start <= from);
-        let (start, body) = next
-            .checked_sub(1)
-            .and_then(|n| self.parts.get(n))
+        let number = next.checked_sub(1);
+        let (number, (start, body)) = number
+            .and_then(|n| Some((n, self.parts.get(n)?)))
             .ok_or_else(|| Fault::bug("a byte before the first extent"))?;
+        self.look_through(number, body)?;
         let end = limit.min(self.parts.get(next).map_or(self.len, |(start, _)| *start));
         let inside = from - start;
         Ok(match body {

@@ -180,6 +180,9 @@ impl GrainTables {
         if matches!(self.kind, Kind::Packed(_)) {
             return Ok(());
         }
+        if self.state.lock().unwrap_or_else(PoisonError::into_inner).looked_through {
+            return Ok(());
+        }
         let (mut at, end) = (0, self.header.capacity.saturating_mul(SECTOR));
         let table = u64::from(self.header.gtes_per_gt) * self.header.grain_sectors * SECTOR;
         while at < end {

@@ -30,6 +30,7 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
         let parent = parent::of(&image, opening, links.depth());
         let facts = image.facts();
         let Image { file, extents, files, missing, .. } = image;
+        let extents = if links.depth() > 0 { extents.of_parent() } else { extents };
         links.push(Link { file, layer: Arc::new(extents), facts, files }, missing);
         next = links.parent(opening.options, parent)?;
     }

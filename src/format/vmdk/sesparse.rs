@@ -217,6 +217,9 @@ impl SeTables {
 
     /// Looks at all tables, so that of grains that overlap each is told, not the later alone.
     pub fn look_through(&self) -> Result<(), Fault> {
+        if self.state.lock().unwrap_or_else(PoisonError::into_inner).looked_through {
+            return Ok(());
+        }
         let (mut at, end) = (0, self.capacity.saturating_mul(SECTOR));
         while at < end {
             // The next table, or what follows tables that are not there.
