@@ -470,3 +470,44 @@ fn r8_grains_of_a_parent_that_overlap_are_refused_although_a_child_hides_one_of_
         refused(f.path(), "child.vmdk", &["base-x.vmdk: at byte ", "where another grain lies"]);
     }
 }
+
+#[test]
+fn r6_what_is_lost_in_one_copy_of_a_childs_tables_and_missing_in_the_other_is_never_the_parents() {
+    let text = descriptor("monolithicSparse", 2, Some((0x1234_5678, "base.vmdk")), "RW 643 SPARSE \"x\"");
+    let mut image = Sparse { descriptor: text, ..Sparse::of(&vec![0; 643 * 512]) };
+    (image.grains[1], image.grains[3]) = (Some(vec![0x31; 65_536]), Some(vec![0x33; 65_536]));
+    let file = image.build();
+    let f = folder(&[("base.vmdk", &Sparse::of(&guest()).build()), ("child.vmdk", &file)]);
+    let mut want = over(&guest(), 0x31);
+    want[3 * 65_536..4 * 65_536].fill(0x33);
+    reads(f.path(), "child.vmdk", &want);
+    let directories = [image.gd(), image.rgd()];
+    let entry = |copy: usize, grain| image.entry_at(directories[copy], grain);
+    let salvaged = || {
+        run(f.path(), ["child.vmdk", "s.raw", "--salvage", "--force"]);
+        fs::read(f.path().join("s.raw")).unwrap()
+    };
+    for (bad, other) in [(0, 1), (1, 0)] {
+        // An entry that cannot be, and the grain in its copy: that is used, and told.
+        let mut damaged = file.clone();
+        damaged[entry(bad, 1)..][..4].copy_from_slice(&0x00FF_FFFFu32.to_le_bytes());
+        fs::write(f.path().join("child.vmdk"), &damaged).unwrap();
+        warns(f.path(), "child.vmdk", &want, &["differ from their copies"]);
+        // And nothing in its copy.
+        damaged[entry(other, 1)..][..4].fill(0);
+        fs::write(f.path().join("child.vmdk"), &damaged).unwrap();
+        refused(f.path(), "child.vmdk", &["child.vmdk: at byte ", "cannot be, and its copy has nothing"]);
+        let mut without = want.clone();
+        without[65_536..131_072].fill(0);
+        assert!(salvaged() == without);
+        // The same of a table: what its copy has is read, and what that does not have is lost.
+        let mut damaged = file.clone();
+        damaged[directories[bad] as usize * 512..][..4].copy_from_slice(&0x00FF_FFFFu32.to_le_bytes());
+        damaged[entry(other, 1)..][..4].fill(0);
+        fs::write(f.path().join("child.vmdk"), &damaged).unwrap();
+        refused(f.path(), "child.vmdk", &["child.vmdk: at byte ", "the copy of its table has nothing"]);
+        let mut without = vec![0; want.len()];
+        without[3 * 65_536..4 * 65_536].fill(0x33);
+        assert!(salvaged() == without);
+    }
+}

@@ -3,6 +3,8 @@
 //! Writers keep two directories with a table each. Where they differ, what can be decides, entry by entry, when a table is first read:
 //! an entry that cannot be gives way to one that can; 0 (nothing here yet) gives way to a grain, since a writer that died between its two
 //! updates leaves that; an entry that the medium does not give gives way to its copy; two grains that differ, or two entries that cannot be, are a loss that names both places.
+//! In a snapshot an entry that cannot be, with 0 in its copy, is a loss too: if the copy is what is old, the parent's data would show
+//! where the snapshot has its own.
 
 mod entries;
 mod places;
@@ -38,6 +40,8 @@ pub enum Kind {
 /// The tables of one extent.
 pub struct GrainTables {
     kind: Kind,
+    /// The extent is a snapshot's: what it does not have, its parent has.
+    is_child: bool,
     file: Arc<InputFile>,
     ledger: Arc<Ledger>,
     header: SparseHeader,
@@ -122,6 +126,7 @@ impl GrainTables {
         header: SparseHeader,
         guest_start: u64,
         kind: Kind,
+        is_child: bool,
     ) -> Result<GrainTables, Fault> {
         let len_sectors = file.len() / SECTOR;
         let inside = |sector: u64| sector.checked_add(header.gd_sectors()).is_some_and(|end| end <= len_sectors);
@@ -172,7 +177,7 @@ impl GrainTables {
         };
         let tables_end = if kind == Kind::Plain && believed { header.overhead } else { u64::MAX };
         let state = Mutex::new(state);
-        Ok(GrainTables { kind, file, ledger, header, guest_start, directories, floor, tables_end, state })
+        Ok(GrainTables { kind, is_child, file, ledger, header, guest_start, directories, floor, tables_end, state })
     }
 
     /// Looks at all tables, so that of grains that overlap each is told, not the later alone. Packed grains say themselves whose they are.
@@ -377,6 +382,14 @@ impl GrainTables {
                 Err(fault) => return Err(fault),
             }
         }
+        // Of a snapshot's table that is nowhere its copy may be the older one: what that does not have is not the parent's.
+        let without = match gdes.as_slice() {
+            [one, other] if self.is_child && copies.len() == 1 && odd.is_some() => {
+                let what = "VMDK grain directory entry cannot be, and the copy of its table has nothing";
+                Some(Grain::Lost(Loss { what, primary: *one, copy: Some(*other) }))
+            }
+            _ => None,
+        };
         if let Some(odd) = odd.filter(|_| !copies.is_empty()) {
             self.warn(state, first_guest, odd.against("its copy is used"));
         }
@@ -422,7 +435,7 @@ impl GrainTables {
                         let differs = Fault::damaged(self.file.name(), byte, what).found(format!("sector {entry}"));
                         self.warn(state, guest, differs.against(format!("the copy at byte {at} says sector {other}")));
                     }
-                    grains.push(grain);
+                    grains.push(without.filter(|_| grain == Grain::Absent).unwrap_or(grain));
                 }
             }
         }
@@ -474,6 +487,9 @@ impl GrainTables {
         };
         let grain = match (one, self.meaning(other)) {
             (None, None) => loss("VMDK grain table entries cannot be"),
+            (Some(Grain::Absent), None) | (None, Some(Grain::Absent)) if self.is_child => {
+                loss("VMDK grain table entry cannot be, and its copy has nothing")
+            }
             (Some(grain), None) | (None, Some(grain)) => grain,
             (Some(Grain::Absent), Some(grain)) | (Some(grain), Some(Grain::Absent)) => grain,
             (Some(_), Some(_)) => loss("VMDK grain table entry and its copy differ"),

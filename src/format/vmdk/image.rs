@@ -380,7 +380,10 @@ impl Image {
         let short = hold_against_line(file.name(), &header, len / SECTOR, &opening.ledger);
         let start = self.extents.len();
         if stored > 0 {
-            let tables = GrainTables::open(Arc::clone(&file), Arc::clone(&opening.ledger), header, start, kind)?;
+            // Where that cannot be told, the chain is refused later.
+            let is_child = !matches!(self.described().link(), Ok(None));
+            let ledger = Arc::clone(&opening.ledger);
+            let tables = GrainTables::open(Arc::clone(&file), ledger, header, start, kind, is_child)?;
             if opening.options.expects_losses() {
                 tables.look_through()?;
             }
