@@ -87,6 +87,22 @@ fn flags_and_algorithm_that_contradict_each_other_are_decided_by_the_first_grain
 }
 
 #[test]
+fn r8_packed_grains_without_markers_have_places_of_their_own() {
+    let fronts: [fn(u64, u32) -> Vec<u8>; 2] = [|_, size| size.to_le_bytes().to_vec(), |_, _| Vec::new()];
+    for front in fronts {
+        let mut file = tables_in_front(&guest(), front);
+        file[8..12].copy_from_slice(&0x1_0003u32.to_le_bytes());
+        let image = Sparse::of(&guest());
+        for directory in [image.rgd(), image.gd()] {
+            let first = image.entry_at(directory, 0);
+            file.copy_within(first..first + 4, image.entry_at(directory, 3));
+        }
+        let byte = image.entry_at(image.gd(), 3);
+        refused(&[("a.vmdk", &file)], &[&format!("at byte {byte}: "), "lies where another grain lies"]);
+    }
+}
+
+#[test]
 fn a_stream_is_found_in_front_of_the_zeroes_that_it_was_padded_with() {
     let file = Stream::of(&guest()).build();
     let padded = [file.as_slice(), &vec![0; (3 << 20) + 100]].concat();

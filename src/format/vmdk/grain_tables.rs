@@ -118,6 +118,11 @@ impl Loss {
     }
 }
 
+/// Sectors that a grain claims: all it has, or its first one where it is packed and may have any number.
+fn claimed_sectors(kind: Kind, header: &SparseHeader) -> u64 {
+    if matches!(kind, Kind::Packed(_)) { 1 } else { header.grain_sectors }
+}
+
 impl GrainTables {
     /// The tables of `file`, whose extent begins at guest byte `guest_start`. Refused where no directory lies in the file.
     pub fn open(
@@ -161,11 +166,11 @@ impl GrainTables {
                 tables_end
             }
         };
-        let grain = header.grain_sectors * SECTOR;
+        let unit = claimed_sectors(kind, &header) * SECTOR;
         let state = State {
             tables: VecDeque::new(),
             pages: directories.iter().map(|_| None).collect(),
-            claims: Claims::new(grain, SECTOR),
+            claims: Claims::new(unit, SECTOR),
             claimed: HashMap::new(),
             contested: BTreeSet::new(),
             looked_through: false,
@@ -180,9 +185,9 @@ impl GrainTables {
         Ok(GrainTables { kind, is_child, file, ledger, header, guest_start, directories, floor, tables_end, state })
     }
 
-    /// Looks at all tables, so that of grains that overlap each is told, not the later alone. Packed grains say themselves whose they are.
+    /// Looks at all tables, so that of grains that overlap each is told, not the later alone. Behind markers grains say whose they are.
     pub fn look_through(&self) -> Result<(), Fault> {
-        if matches!(self.kind, Kind::Packed(_)) {
+        if self.kind == Kind::Packed(Packing::Marker) {
             return Ok(());
         }
         if self.state.lock().unwrap_or_else(PoisonError::into_inner).looked_through {
@@ -447,9 +452,14 @@ impl GrainTables {
             let guest = first_guest + index as u64 * self.header.grain_sectors * SECTOR;
             self.warn(state, guest, Fault::damaged(self.file.name(), byte, what));
         }
-        if matches!(self.kind, Kind::Packed(_)) {
-            // How long a unit is, and whose, its marker says.
-            self.hold_against_markers(state, number, &mut grains, copies.first().map_or(0, |(byte, _)| *byte))?;
+        if let Kind::Packed(packing) = self.kind {
+            let byte = copies.first().map_or(0, |(byte, _)| *byte);
+            match packing {
+                // How long a unit is, and whose, its marker says.
+                Packing::Marker => self.hold_against_markers(state, number, &mut grains, byte)?,
+                // Without one nothing tells whose it is, but that no two begin at one place.
+                Packing::Length | Packing::Bare => self.claim(state, number, &mut grains, byte),
+            }
             return Ok(Table { grains, faults });
         }
         if (number + 1) * per_table >= self.header.grains()

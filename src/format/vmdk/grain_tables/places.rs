@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 
 use super::entries::Entries;
-use super::{DIRECTORY_PAGE, Grain, GrainTables, Kind, Loss, State};
+use super::{DIRECTORY_PAGE, Grain, GrainTables, Kind, Loss, State, claimed_sectors};
 use crate::fault::Fault;
 use crate::format::vmdk::markers;
 use crate::format::vmdk::stream::Packing;
@@ -82,10 +82,11 @@ impl GrainTables {
     /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
     pub(super) fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
         let State { claims, claimed, placed, listed, named, contested, looked_through, .. } = state;
+        let unit = claimed_sectors(self.kind, &self.header);
         if let Entry::Vacant(first_look) = claimed.entry(number) {
             let table = self.header.gt_sectors();
             let on_a_table = |sector: u64| {
-                let (from, until) = (sector.saturating_sub(table - 1), sector + self.header.grain_sectors);
+                let (from, until) = (sector.saturating_sub(table - 1), sector + unit);
                 let listed = listed.as_deref().unwrap_or_default();
                 let next = listed.partition_point(|start| u64::from(*start) < from);
                 listed.get(next).is_some_and(|start| u64::from(*start) < until)
@@ -111,7 +112,7 @@ impl GrainTables {
         for (index, grain) in grains.iter_mut().enumerate() {
             let Grain::At(sector) = *grain else { continue };
             let start = u64::from(sector);
-            let near = start.saturating_sub(self.header.grain_sectors - 1)..start + self.header.grain_sectors;
+            let near = start.saturating_sub(unit - 1)..start + unit;
             let contested = *looked_through && contested.range(near).next().is_some();
             if contested || overlapping.is_some_and(|overlapping| overlapping.binary_search(&index).is_ok()) {
                 let primary = (table_byte + index as u64 * 4, sector);
