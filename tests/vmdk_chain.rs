@@ -404,10 +404,9 @@ fn covers_the_first_table() -> Vec<u8> {
 fn a_stream_under_a_child_that_has_a_whole_table_still_tells_what_its_tables_lost() {
     let guest = of_two_tables();
     let mut stream = Stream::of(&guest).build();
-    for (from, to) in [("CID=00000007", "CID=12345678")] {
-        let at = stream.windows(from.len()).position(|bytes| bytes == from.as_bytes()).unwrap();
-        stream[at..at + to.len()].copy_from_slice(to.as_bytes());
-    }
+    let (from, to) = (b"CID=00000007", b"CID=12345678");
+    let at = stream.windows(from.len()).position(|bytes| bytes == from).unwrap();
+    stream[at..at + to.len()].copy_from_slice(to);
     let f = folder(&[("base.vmdk", &stream), ("child.vmdk", &covers_the_first_table())]);
     let want = [vec![0x43; 512 * 65_536], guest[512 * 65_536..].to_vec()].concat();
     reads(f.path(), "child.vmdk", &want);
