@@ -673,3 +673,30 @@ fn grains_that_only_seem_whole_are_deflated_anew_from_files_and_pipes() {
         }
     }
 }
+
+#[test]
+fn r10_overlaps_that_nobody_can_remember_are_told_as_not_looked_for() {
+    // Sectors 2 MiB apart in the file, a page of claims each; more of them than pages may be had.
+    let (tables, pages) = (4u32, 12_288 + 10);
+    let (first, apart) = (4096, 4096);
+    let free = first + (pages + 1) * apart;
+    let sectors = u64::from(tables) * 4096;
+    let folder = scratch();
+    let text = descriptor("vmfsSparse", 6, None, &format!("RW {sectors} VMFSSPARSE \"d-delta.vmdk\""));
+    fs::write(folder.path().join("d.vmdk"), text).unwrap();
+    let mut head = vec![0; 2048];
+    head[..4].copy_from_slice(b"COWD");
+    for (at, value) in [(4, 1), (8, 3), (12, sectors as u32), (16, 1), (20, 4), (24, tables), (28, free)] {
+        head[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+    }
+    (0..tables).for_each(|table| head.extend((5 + 32 * table).to_le_bytes()));
+    head.resize(5 * 512, 0);
+    (0..pages).for_each(|n| head.extend((first + n * apart).to_le_bytes()));
+    let file = fs::File::create(folder.path().join("d-delta.vmdk")).unwrap();
+    std::io::Write::write_all(&mut &file, &head).unwrap();
+    file.set_len(u64::from(free) * 512).unwrap();
+    for options in [&["--dry-run"][..], &["--dry-run", "--salvage"]] {
+        let args = [&["d.vmdk", "o.raw"], options].concat();
+        run(folder.path(), args).warns(&["d-delta.vmdk: ", "too large to look for overlaps to their end"]);
+    }
+}

@@ -215,7 +215,12 @@ impl Image {
             return self.push_tables(opening, file, header, len, TableKind::PlainSomeTables);
         }
         if line.kind == ExtentType::SeSparse {
-            let tables = SeTables::open(Arc::clone(&file), &opening.ledger, opening.options.ignore_log)?;
+            let tables = SeTables::open(
+                Arc::clone(&file),
+                Arc::clone(&opening.ledger),
+                self.extents.len(),
+                opening.options.ignore_log,
+            )?;
             if opening.options.expects_losses() {
                 tables.look_through()?;
             }

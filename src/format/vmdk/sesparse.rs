@@ -60,6 +60,9 @@ mod at {
 /// The tables of one extent.
 pub struct SeTables {
     file: Arc<InputFile>,
+    ledger: Arc<Ledger>,
+    /// Guest byte at which the extent begins, for warnings.
+    guest_start: u64,
     /// Sectors of the extent.
     pub capacity: u64,
     directory: u64,
@@ -98,8 +101,13 @@ impl Table {
 }
 
 impl SeTables {
-    /// Reads and verifies the headers.
-    pub fn open(file: Arc<InputFile>, ledger: &Ledger, ignore_log: bool) -> Result<SeTables, Fault> {
+    /// Reads and verifies the headers of an extent that begins at guest byte `guest_start`.
+    pub fn open(
+        file: Arc<InputFile>,
+        ledger: Arc<Ledger>,
+        guest_start: u64,
+        ignore_log: bool,
+    ) -> Result<SeTables, Fault> {
         let raw = read_sector(&file, 0)?;
         let field = |at: usize| raw.get(at..).map(LittleEndian::read_u64).unwrap_or_default();
         let wrong = |at: usize, what: &'static str, want: u64| {
@@ -201,7 +209,8 @@ impl SeTables {
             contested: BTreeSet::new(),
             looked_through: false,
         };
-        Ok(SeTables { file, capacity, directory, tables, tables_count, grains, grains_end, state: Mutex::new(state) })
+        let state = Mutex::new(state);
+        Ok(SeTables { file, ledger, guest_start, capacity, directory, tables, tables_count, grains, grains_end, state })
     }
 
     /// How many tables from `first` on, which is not there, are not there; a page of the directory tells.
@@ -321,9 +330,15 @@ impl SeTables {
             places.filter(|(_, at)| at.checked_add(GRAIN).is_some_and(|end| end <= self.grains_end))
         };
         if let Entry::Vacant(first_look) = claimed.entry(number) {
+            let was_full = claims.is_full();
             let overlaps = places().filter(|(_, at)| claims.claim(*at) == Claim::Overlaps).collect::<Vec<_>>();
             contested.extend(overlaps.iter().map(|(_, at)| *at));
             first_look.insert(overlaps.into_iter().map(|(index, _)| index).collect());
+            if claims.is_full() && !was_full {
+                let what = "the seSparse grain tables are too large to look for overlaps to their end";
+                let guest = self.guest_start + number * TABLE_ENTRIES * GRAIN;
+                self.ledger.warn_at(guest, Fault::new(Kind::OverLimit, self.file.name(), what).at(at));
+            }
         }
         let overlapping = match looked_through {
             true if !contested.is_empty() => {

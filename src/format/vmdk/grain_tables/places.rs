@@ -92,6 +92,7 @@ impl GrainTables {
                 listed.get(next).is_some_and(|start| u64::from(*start) < until)
                     || placed.range(from..until).next().is_some()
             };
+            let was_full = claims.is_full();
             let places = grains.iter().enumerate().filter_map(|(index, grain)| match grain {
                 Grain::At(sector) => Some((index, u64::from(*sector))),
                 _ => None,
@@ -106,6 +107,13 @@ impl GrainTables {
                 .map(|(index, _)| index)
                 .collect();
             first_look.insert(overlapping);
+            if claims.is_full() && !was_full {
+                let what = "the VMDK grain tables are too large to look for overlaps to their end";
+                self.ledger.warn_at(
+                    self.first_guest(number),
+                    Fault::new(crate::fault::Kind::OverLimit, self.file.name(), what).at(table_byte),
+                );
+            }
             *named += grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count() as u64;
         }
         let overlapping = claimed.get(&number);
