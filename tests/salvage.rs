@@ -852,6 +852,35 @@ fn r10_as_many_ranges_as_are_listed_take_bounded_memory_and_more_are_refused() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn r10_a_directory_of_nothing_but_entries_that_cannot_be_takes_bounded_memory_and_time() {
+    // Two million tables: no entry leads anywhere; each to a table that is there, once.
+    let tables = 2_000_000u64;
+    let sectors = tables * 512 * 8;
+    let gd_sectors = (tables * 4).div_ceil(512);
+    let text = common::vmdk::descriptor("monolithicSparse", 7, None, &format!("RW {sectors} SPARSE \"x\""));
+    let image = Sparse { flags: 1, ..Sparse::of(&vec![0; 512]) };
+    for value in [0u32, 21 + gd_sectors as u32] {
+        let mut file = image.build();
+        let overhead = 21 + gd_sectors + 4;
+        for (at, number) in [(12usize, sectors), (20, 8), (56, 21), (64, overhead)] {
+            put(&mut file, at, &number.to_le_bytes());
+        }
+        put(&mut file, 512, text.as_bytes());
+        file.truncate(21 * 512);
+        file.extend(value.to_le_bytes().repeat(tables as usize));
+        file.resize(overhead as usize * 512, 0);
+        let f = folder(&[("a.vmdk", &file)]);
+        let started = std::time::Instant::now();
+        let script =
+            format!("ulimit -v 800000; exec {} --salvage --dry-run -j 1 a.vmdk o.raw", env!("CARGO_BIN_EXE_vdconv"));
+        let ran = common::Ran::of(std::process::Command::new("sh").current_dir(f.path()).args(["-c", &script]));
+        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+        assert!(ran.err.contains("directory entry cannot be"), "{:?} {}", ran.status, ran.err);
+    }
+}
+
 #[test]
 fn salvage_is_never_implied_and_says_when_nothing_was_lost() {
     let (_, file) = vhd();

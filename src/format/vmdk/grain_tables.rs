@@ -71,8 +71,12 @@ struct State {
     placed: BTreeMap<u64, u64>,
     /// First sectors of all tables that the directories name, in order, where tables and grains lie among each other; `None`: not looked.
     listed: Option<Vec<u32>>,
-    /// Grains that the tables read so far have, or may once have had, in the file: one that became zero leaves its place.
+    /// Tables that were looked at in their order, from the first on.
+    seen: u64,
+    /// Grains that these have, or may once have had, in the file: one that became zero leaves its place.
     named: u64,
+    /// Neighbouring tables that are nowhere, and where the directories lead the first of them.
+    nowhere: Option<(Range<u64>, Loss)>,
     /// In a stream: the next table whose grains the markers tell, and the sector at which they begin.
     walked: (u64, u64),
     warned: bool,
@@ -176,7 +180,9 @@ impl GrainTables {
             looked_through: false,
             placed: BTreeMap::new(),
             listed: None,
+            seen: 0,
             named: 0,
+            nowhere: None,
             walked: (0, header.overhead),
             warned: false,
         };
@@ -213,6 +219,10 @@ impl GrainTables {
         let number = from / grain_len;
         if let Some(end) = self.absent_tables(number / entries)? {
             return Ok((limit.min(end.saturating_mul(entries).saturating_mul(grain_len)), Here::Absent));
+        }
+        if let Some((end, loss)) = self.lost_tables(number / entries)? {
+            let end = limit.min(end.saturating_mul(entries).saturating_mul(grain_len));
+            return Ok((end, Here::Lost(loss.fault(&self.file))));
         }
         let table = self.table(number / entries)?;
         let first = in_memory(number % entries);
@@ -473,9 +483,8 @@ impl GrainTables {
             }
         }
         self.claim(state, number, &mut grains, copies.first().map_or(0, |(byte, _)| *byte));
-        if self.kind == Kind::Plain && state.claimed.len() as u64 == self.header.tables() {
-            self.count_unnamed(state);
-        }
+        let named = grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count();
+        self.count_seen(state, number..number + 1, named as u64);
         Ok(Table { grains, faults })
     }
 
