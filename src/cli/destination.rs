@@ -39,6 +39,11 @@ pub struct Opening<'a> {
     pub interrupt: &'a Interrupt,
 }
 
+/// The length of the one file that goes onto a device, where it is known.
+fn first_len(plan: &Plan) -> Option<u64> {
+    plan.files.first().and_then(|file| file.len)
+}
+
 /// Refuses a device whose last sector would stay, and make another disk of what was written in front of it.
 fn refuse_an_end_that_stays(device: &Path, len: Option<u64>) -> Result<(), Fault> {
     match format::claimed_by_its_end(device, len) {
@@ -151,17 +156,19 @@ impl Destination {
     pub fn surplus(&self, wanted: &[OutputFile], inputs: &[Arc<InputFile>]) -> Result<Vec<PathBuf>, Fault> {
         let Destination::Files(target) = self else { return Ok(Vec::new()) };
         let output = target.file(None);
-        for OutputFile { path, .. } in wanted.iter().filter(|file| file.path != output) {
-            if let Some(other) = format::owner_beside(path, &output) {
-                return Err(Fault::new(Kind::Exists, path, "a piece of another disk has this name")
-                    .found(other.display())
-                    .advice("name another output, or remove that disk first"));
-            }
-        }
         let mut pieces = format::pieces(&output);
         pieces.retain(|piece| wanted.iter().all(|file| file.path != *piece));
+        let others = wanted.iter().map(|file| &file.path).filter(|path| **path != output);
+        let all: Vec<&Path> = others.chain(&pieces).map(PathBuf::as_path).collect();
+        let owned = format::owned_beside(&all, &output);
+        if let Some((path, other)) = owned.iter().find(|(path, _)| wanted.iter().any(|file| file.path == *path)) {
+            return Err(Fault::new(Kind::Exists, *path, "a piece of another disk has this name")
+                .found(other.display())
+                .advice("name another output, or remove that disk first"));
+        }
         Outputs::refuse_inputs(pieces.iter(), inputs)?;
-        pieces.retain(|piece| format::owner_beside(piece, &output).is_none());
+        let owned: Vec<PathBuf> = owned.into_iter().map(|(path, _)| path.to_path_buf()).collect();
+        pieces.retain(|piece| !owned.contains(piece));
         Ok(pieces)
     }
 
@@ -176,7 +183,7 @@ impl Destination {
             }
             (Destination::Pipe(name), _) => Ok(Outputs::into_pipe(Pipe::open(name, interrupt.shared())?)),
             (Destination::Device(name), _) => {
-                let len = plan.files.first().and_then(|file| file.len);
+                let len = first_len(plan);
                 let device = Device::open(name, len, inputs, how.sync)?;
                 refuse_an_end_that_stays(name, len)?;
                 Ok(Outputs::onto_device(device))
@@ -194,7 +201,7 @@ impl Destination {
                 Lease::look(target, inputs)
             }
             Destination::Device(name) => {
-                let len = plan.files.first().and_then(|file| file.len);
+                let len = first_len(plan);
                 Device::look(name, len, inputs)?;
                 refuse_an_end_that_stays(name, len).map(|()| Pending::default())
             }

@@ -14,6 +14,7 @@ pub mod vmdk;
 
 pub use check::{COMMON, Checked, Checker, check};
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -82,6 +83,9 @@ pub fn open_stream(pipe: InputPipe, options: &OpenOptions, size: Option<u64>) ->
 /// Makes the writer of a variant.
 pub type MakeWriter = fn(&Facts, &Wish) -> Result<Box<dyn Writer>, Fault>;
 
+/// The names that images beside a file have as their pieces, but for the image of one name, and whose they are.
+pub type NamedBeside = fn(&InputFile, &std::ffi::OsStr) -> HashMap<String, PathBuf>;
+
 /// A format.
 pub struct Format {
     /// The word of `-f` and `-O`.
@@ -96,8 +100,9 @@ pub struct Format {
     pub stray: Option<fn(&Probe<'_>) -> Option<Fault>>,
     /// The names of the files beside an image that are pieces of it and of nothing else; `None` where it never has any.
     pub pieces: Option<fn(&InputFile) -> Vec<String>>,
-    /// The image beside a file that names it as its piece, other than the one of this name; `None` where the format has no pieces.
-    pub owner_beside: Option<fn(&InputFile, &std::ffi::OsStr) -> Option<PathBuf>>,
+    /// The names, in small letters, that images beside a file have as their pieces, and which image: all but the one of this name.
+    /// `None` where the format has no pieces.
+    pub named_beside: Option<NamedBeside>,
     /// Opens an image; `None` where the format is only written.
     pub open: Option<Open>,
     /// Checks an image; `None` where this version cannot.
@@ -406,11 +411,19 @@ pub fn pieces(name: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The image beside the piece at `piece`, but for the one at `output`, that says that the piece is its own. None where the piece is not
-/// there.
-pub fn owner_beside(piece: &Path, output: &Path) -> Option<PathBuf> {
-    let file = Gate::new().typed(piece).ok()?;
-    FORMATS.iter().find_map(|format| (format.owner_beside?)(&file, output.file_name().unwrap_or_default()))
+/// Of these pieces of `output`, which lie in one folder, those that an image beside them says are its own, and that image.
+pub fn owned_beside<'a>(pieces: &[&'a Path], output: &Path) -> Vec<(&'a Path, PathBuf)> {
+    let mut gate = Gate::new();
+    let there: Vec<&Path> = pieces.iter().copied().filter(|piece| std::fs::symlink_metadata(piece).is_ok()).collect();
+    // The folder is looked through once, from any of them.
+    let Some(file) = there.iter().find_map(|piece| gate.typed(piece).ok()) else { return Vec::new() };
+    let own = output.file_name().unwrap_or_default();
+    let named: Vec<_> = FORMATS.iter().filter_map(|format| Some((format.named_beside?)(&file, own))).collect();
+    let owner = |piece: &Path| {
+        let name = piece.file_name()?.to_str()?.to_ascii_lowercase();
+        named.iter().find_map(|named| named.get(&name).cloned())
+    };
+    there.into_iter().filter_map(|piece| Some((piece, owner(piece)?))).collect()
 }
 
 /// The title of the format that a device would be taken for by its last sector, behind an output of `len` bytes that does not reach it.

@@ -26,7 +26,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| Ok(volume::is_one(probe.head)),
     stray: None,
     pieces: None,
-    owner_beside: None,
+    named_beside: None,
     open: Some(reader::open),
     check: Some(check::CHECKER),
     open_stream: None,

@@ -22,7 +22,7 @@ pub const FORMAT: Format = Format {
     recognise: |_| Ok(false),
     stray: None,
     pieces: None,
-    owner_beside: None,
+    named_beside: None,
     open: Some(reader::open),
     check: Some(check::CHECKER),
     open_stream: Some(stream::open),

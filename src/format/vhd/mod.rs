@@ -43,7 +43,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| reader::recognise(probe.file),
     stray: None,
     pieces: None,
-    owner_beside: None,
+    named_beside: None,
     open: Some(reader::open),
     check: Some(check::CHECKER),
     open_stream: None,

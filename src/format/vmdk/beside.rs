@@ -3,13 +3,13 @@
 //! Users give the piece instead of the whole, and the base instead of the snapshot that the machine last wrote to. Both are told from
 //! the folder: up to 10,000 names, 1 MiB of each.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
-use super::extent::ExtentLine;
 use super::header;
 use super::parse::{Parsed, descriptor_in_head, descriptor_of, printable};
 use crate::fault::{Fault, Kind};
@@ -132,14 +132,23 @@ pub fn pieces(file: &InputFile) -> Vec<String> {
     descriptor.extents.into_iter().filter_map(|line| line.file).filter(is_own).collect()
 }
 
-/// The descriptor beside `file`, but for the one of this name, that names it as an extent.
-pub fn owner(file: &InputFile, but: &OsStr) -> Option<PathBuf> {
-    let is_here =
-        |line: &ExtentLine| line.file.as_deref().is_some_and(|name| base_name(name) == name && names(name, file));
+/// What the descriptors beside `file`, but for the one of this name, have as extents: the names, in small letters, and who names them.
+pub fn named(file: &InputFile, but: &OsStr) -> HashMap<String, PathBuf> {
     let others =
         descriptors(file).filter(|(neighbour, _)| neighbour.name() != but && neighbour.head(4) != header::MAGIC);
-    let mut owners = others.filter(|(_, descriptor)| descriptor.extents.iter().any(is_here));
-    owners.next().map(|(neighbour, _)| file.shown_folder().join(neighbour.name()))
+    let mut named = HashMap::new();
+    for (neighbour, descriptor) in others {
+        let owner = file.shown_folder().join(neighbour.name());
+        // A name in another folder is another file's.
+        let names =
+            descriptor.extents.iter().filter_map(|line| line.file.as_deref()).filter(|name| base_name(name) == *name);
+        for name in names {
+            for name in [name, &percent_decode_str(name).decode_utf8_lossy()] {
+                named.entry(base_name(name).to_ascii_lowercase()).or_insert_with(|| owner.clone());
+            }
+        }
+    }
+    named
 }
 
 /// The refusal of a file without any content of its own that is called `.vmdk`: the data of a flat disk, or a raw device mapping.

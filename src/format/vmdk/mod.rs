@@ -52,7 +52,7 @@ pub const FORMAT: Format = Format {
     recognise: |probe| Ok(recognise(probe)),
     stray: Some(beside::stray),
     pieces: Some(beside::pieces),
-    owner_beside: Some(beside::owner),
+    named_beside: Some(beside::named),
     open: Some(reader::open),
     check: Some(check::CHECKER),
     open_stream: Some(|pipe, _| stream_feed::open(pipe)),
