@@ -33,7 +33,7 @@ pub use identity::{IdentifierSource, Identifiers};
 pub use layer::{Layer, Unpack};
 pub use ledger::Ledger;
 pub use losses::{Losses, Lost};
-pub use region::{Region, Regions};
+pub use region::{Region, Regions, between};
 pub use run::{Here, Run};
 pub use writer::{Encoder, Order, Phase, Placer, Plan, PlannedFile, Put, Seen, Verdict, Write, Writer, Writes};
 

@@ -135,10 +135,24 @@ impl Regions {
     /// Stretches of at least `least` bytes in front of `end` that neither structures nor units take up, the first thousands of them.
     pub fn gaps(&mut self, least: u64, end: u64) -> Vec<Range<u64>> {
         self.structures.sort_by_key(|region| region.bytes.start);
-        let mut structures = self.structures.iter().map(|region| region.bytes.clone()).peekable();
-        let mut units = self.places.iter().map(|place| self.bytes_of(*place)).peekable();
-        let (mut found, mut covered) = (Vec::new(), 0);
+        let structures = self.structures.iter().map(|region| region.bytes.clone());
+        let units = self.places.iter().map(|place| self.bytes_of(*place));
+        between(units, structures, least, end).take(MOST_GAPS).collect()
+    }
+}
+
+/// Stretches of at least `least` bytes in front of `end` that neither of two lists takes up, each by its first bytes.
+pub fn between(
+    units: impl Iterator<Item = Range<u64>>,
+    structures: impl Iterator<Item = Range<u64>>,
+    least: u64,
+    end: u64,
+) -> impl Iterator<Item = Range<u64>> {
+    let (mut units, mut structures) = (units.peekable(), structures.peekable());
+    let mut covered = Some(0);
+    std::iter::from_fn(move || {
         loop {
+            let from = covered?;
             let next = match (units.peek(), structures.peek()) {
                 (Some(unit), Some(structure)) if structure.start < unit.start => structures.next(),
                 (Some(_), _) => units.next(),
@@ -146,15 +160,12 @@ impl Regions {
             };
             let next = next.filter(|next| next.start < end);
             let until = next.as_ref().map_or(end, |next| next.start);
-            if until.saturating_sub(covered) >= least.max(1) && found.len() < MOST_GAPS {
-                found.push(covered..until);
-            }
-            match next {
-                Some(next) => covered = next.end.max(covered),
-                None => return found,
+            covered = next.map(|next| next.end.max(from));
+            if until.saturating_sub(from) >= least.max(1) {
+                return Some(from..until);
             }
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::image::SECTOR;
+use crate::image::{SECTOR, between};
 
 /// Blocks whose places are kept: 8 TiB of blocks of 2 MiB.
 pub const MOST: usize = 4 << 20;
@@ -19,28 +19,11 @@ pub fn stretches<'a>(
     end: u64,
 ) -> Vec<Range<u64>> {
     sectors.sort_unstable();
-    let mut other: Vec<Range<u64>> = other.cloned().collect();
+    // Structures are padded to whole sectors, the table with ones.
+    let mut other: Vec<_> = other.map(|span| span.start..span.end.next_multiple_of(SECTOR)).collect();
     other.sort_unstable_by_key(|span| span.start);
-    let mut other = other.into_iter().peekable();
-    let mut blocks = sectors.into_iter().map(|sector| u64::from(sector) * SECTOR).map(|at| at..at + unit).peekable();
-    let (mut found, mut covered) = (Vec::new(), 0);
-    loop {
-        let next = match (blocks.peek(), other.peek()) {
-            (Some(block), Some(span)) if span.start < block.start => other.next(),
-            (Some(_), _) => blocks.next(),
-            (None, _) => other.next(),
-        };
-        let next = next.filter(|next| next.start < end);
-        let until = next.as_ref().map_or(end, |next| next.start);
-        if until.saturating_sub(covered) >= unit {
-            found.push(covered..until);
-        }
-        match next {
-            // Structures are padded to whole sectors, the table with ones.
-            Some(next) => covered = next.end.next_multiple_of(SECTOR).max(covered),
-            None => return found,
-        }
-    }
+    let blocks = sectors.into_iter().map(|sector| u64::from(sector) * SECTOR).map(|at| at..at + unit);
+    between(blocks, other.into_iter(), unit, end).collect()
 }
 
 #[cfg(test)]
