@@ -1,12 +1,9 @@
 //! The grain directories and tables of a hosted sparse extent, both copies, read by pages.
 //!
-//! Writers keep two directories with a table each. Where they differ, what can be decides, entry by entry, when a table is first read:
-//! an entry that cannot be gives way to one that can; 0 (nothing here yet) gives way to a grain, since a writer that died between its two
-//! updates leaves that; an entry that the medium does not give gives way to its copy; two grains that differ, or two entries that cannot be, are a loss that names both places.
-//! In a snapshot an entry that cannot be, with 0 in its copy, is a loss too: if the copy is what is old, the parent's data would show
-//! where the snapshot has its own.
+//! What the copies say of a grain is decided when a table is first read ([`load`]).
 
 mod entries;
+mod load;
 mod places;
 mod witness;
 
@@ -354,140 +351,6 @@ impl GrainTables {
             && !self.directories.iter().any(|directory| meets(span(*directory, self.header.gd_sectors())))
     }
 
-    /// What an entry means; `None`: it cannot be.
-    fn meaning(&self, entry: u32) -> Option<Grain> {
-        match entry {
-            0 => Some(Grain::Absent),
-            1 => self.header.zeroed_grains.then_some(Grain::Zero),
-            sector => {
-                let place = u64::from(sector);
-                (place >= self.floor && place < self.end_sector()).then_some(Grain::At(sector))
-            }
-        }
-    }
-
-    fn load(&self, state: &mut State, number: u64) -> Result<Table, Fault> {
-        let per_table = u64::from(self.header.gtes_per_gt);
-        let count = (self.header.grains() - number * per_table).min(per_table);
-        let first_guest = self.first_guest(number);
-        self.list_tables(state)?;
-        // The tables that can be, and what is odd about the others.
-        let (mut copies, mut gdes, mut odd, mut unread) = (Vec::new(), Vec::new(), None, None);
-        for (copy, directory) in self.directories.iter().enumerate() {
-            let gde_byte = self.gde_byte(*directory, number);
-            let found = self.gde(state, copy, *directory, number).and_then(|sector| {
-                gdes.push((gde_byte, sector));
-                Ok((sector, self.table_can_be(sector) && self.table_is_this(state, number, sector)?))
-            });
-            match found {
-                Ok((sector, true)) => {
-                    let byte = u64::from(sector) * SECTOR;
-                    if copies.iter().all(|(other, _)| *other != byte) {
-                        copies.push((byte, Entries::read(&self.file, byte, count)?));
-                    }
-                }
-                Ok((sector, false)) => {
-                    let fault = Fault::damaged(self.file.name(), gde_byte, "VMDK grain directory entry cannot be");
-                    odd = odd.or(Some(fault.found(format!("sector {sector}"))));
-                }
-                Err(fault) if fault.is_of_medium() => {
-                    odd = odd.or(Some(fault.clone()));
-                    unread = unread.or(Some(fault));
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-        // Of a snapshot's table that is nowhere its copy may be the older one: what that does not have is not the parent's.
-        let without = match gdes.as_slice() {
-            [one, other] if self.is_child && copies.len() == 1 && odd.is_some() => {
-                let what = "VMDK grain directory entry cannot be, and the copy of its table has nothing";
-                Some(Grain::Lost(Loss { what, primary: *one, copy: Some(*other) }))
-            }
-            _ => None,
-        };
-        if let Some(odd) = odd.filter(|_| !copies.is_empty()) {
-            self.warn(state, first_guest, odd.against("its copy is used"));
-        }
-        let mut grains = Vec::with_capacity(in_memory(count));
-        let mut faults = Vec::<Fault>::new();
-        match copies.as_slice() {
-            [] => {
-                let primary = gdes.first().copied().unwrap_or_default();
-                let loss = Loss { what: "VMDK grain directory entry cannot be", primary, copy: gdes.get(1).copied() };
-                let grain = if unread.is_some() { Grain::Unread(0) } else { Grain::Lost(loss) };
-                faults.extend(unread);
-                grains.resize(in_memory(count), grain);
-            }
-            [(byte, entries), others @ ..] => {
-                for index in 0..in_memory(count) {
-                    let offset = index as u64 * 4;
-                    let guest = first_guest + index as u64 * self.header.grain_sectors * SECTOR;
-                    let entry = entries.get(index).ok_or_else(|| Fault::bug("a grain behind its table"))?;
-                    let copy = others.first().and_then(|(byte, entries)| Some((byte + offset, entries.get(index)?)));
-                    let (primary, copy) = match (entry, copy) {
-                        (Ok(entry), None) => ((byte + offset, entry), None),
-                        (Ok(entry), Some((at, Ok(other)))) => ((byte + offset, entry), Some((at, other))),
-                        (Ok(entry), Some((_, Err(fault)))) => {
-                            self.warn(state, guest, fault.against("its copy is used"));
-                            ((byte + offset, entry), None)
-                        }
-                        (Err(fault), Some((at, Ok(other)))) => {
-                            self.warn(state, guest, fault.against("its copy is used"));
-                            ((at, other), None)
-                        }
-                        (Err(fault), None | Some((_, Err(_)))) => {
-                            if faults.last().is_none_or(|last| last.byte() != fault.byte()) {
-                                faults.push(fault);
-                            }
-                            grains.push(Grain::Unread(faults.len() - 1));
-                            continue;
-                        }
-                    };
-                    let (grain, differ) = self.decide(primary, copy);
-                    if differ && !matches!(grain, Grain::Lost(_)) {
-                        let ((byte, entry), (at, other)) = (primary, copy.unwrap_or_default());
-                        let what = "VMDK grain tables differ from their copies: the entries that can be are used";
-                        let differs = Fault::damaged(self.file.name(), byte, what).found(format!("sector {entry}"));
-                        self.warn(state, guest, differs.against(format!("the copy at byte {at} says sector {other}")));
-                    }
-                    grains.push(without.filter(|_| grain == Grain::Absent).unwrap_or(grain));
-                }
-            }
-        }
-        if self.kind == Kind::PlainSomeTables
-            && let Some(index) = grains.iter().position(|grain| *grain == Grain::Zero)
-        {
-            let byte = copies.first().map_or(0, |(byte, _)| byte + index as u64 * 4);
-            let what = "a COWD grain table entry of 1, which no known product writes, is read as zero";
-            let guest = first_guest + index as u64 * self.header.grain_sectors * SECTOR;
-            self.warn(state, guest, Fault::damaged(self.file.name(), byte, what));
-        }
-        if let Kind::Packed(packing) = self.kind {
-            let byte = copies.first().map_or(0, |(byte, _)| *byte);
-            match packing {
-                // How long a unit is, and whose, its marker says.
-                Packing::Marker => self.hold_against_markers(state, number, &mut grains, byte)?,
-                // Without one nothing tells whose it is, but that no two begin at one place.
-                Packing::Length | Packing::Bare => self.claim(state, number, &mut grains, byte),
-            }
-            return Ok(Table { grains, faults });
-        }
-        if (number + 1) * per_table >= self.header.grains()
-            && let Some(Grain::At(sector)) = grains.last()
-        {
-            let end = (u64::from(*sector) + self.header.grain_sectors) * SECTOR;
-            let behind = (self.header.grains() * self.header.grain_sectors - self.header.capacity) * SECTOR;
-            if end > self.file.len() && end - behind <= self.file.len() {
-                let what = "the last VMDK grain is cut behind the disk's end";
-                self.warn(state, u64::MAX, Fault::damaged(self.file.name(), self.file.len(), what));
-            }
-        }
-        self.claim(state, number, &mut grains, copies.first().map_or(0, |(byte, _)| *byte));
-        let named = grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count();
-        self.count_seen(state, number..number + 1, named as u64);
-        Ok(Table { grains, faults })
-    }
-
     /// One warning an image; `-v` counts the rest.
     fn warn(&self, state: &mut State, guest: u64, what: Fault) {
         if !state.warned {
@@ -495,24 +358,5 @@ impl GrainTables {
             self.ledger.warn_at(guest, what);
         }
         self.ledger.count("VMDK grain table or directory entries read round", 1);
-    }
-
-    /// The grain, and whether the copies differ.
-    fn decide(&self, primary: (u64, u32), copy: Option<(u64, u32)>) -> (Grain, bool) {
-        let loss = |what| Grain::Lost(Loss { what, primary, copy });
-        let one = self.meaning(primary.1);
-        let Some((_, other)) = copy.filter(|(_, other)| *other != primary.1) else {
-            return (one.unwrap_or(loss("VMDK grain table entry cannot be")), false);
-        };
-        let grain = match (one, self.meaning(other)) {
-            (None, None) => loss("VMDK grain table entries cannot be"),
-            (Some(Grain::Absent), None) | (None, Some(Grain::Absent)) if self.is_child => {
-                loss("VMDK grain table entry cannot be, and its copy has nothing")
-            }
-            (Some(grain), None) | (None, Some(grain)) => grain,
-            (Some(Grain::Absent), Some(grain)) | (Some(grain), Some(Grain::Absent)) => grain,
-            (Some(_), Some(_)) => loss("VMDK grain table entry and its copy differ"),
-        };
-        (grain, true)
     }
 }
