@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::process::may_trace;
 use common::vhd::Vhd;
 use common::{Ran, names, pattern, run, scratch, skipped, vmdk};
 use tempfile::TempDir;
@@ -265,8 +266,8 @@ fn a_fixed_vhd_is_known_by_its_last_sector_which_is_written_last_and_never_left_
     }
     assert!(device.content() == whole);
     // Killed at any write, it is the old one, untouched, or none.
-    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        return skipped("strace is not installed, or may not trace");
+    if !may_trace() {
+        return;
     }
     for n in [1, 2, 3, 9, 16, 17, 18] {
         fs::write(&device.name, &whole).unwrap();

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::process::may_trace;
 use common::vhd::Vhd;
 use common::{Ran, names, noise, pattern, run, scratch, skipped, vmdk};
 use tempfile::TempDir;
@@ -102,8 +103,8 @@ fn with_fault(folder: &Path, calls: &str, error: &str, when: &str, args: &[&str]
 
 #[test]
 fn r15_r19_each_refusal_of_the_system_is_told_and_nothing_is_left_and_what_was_there_stays() {
-    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        return skipped("strace is not installed, or may not trace");
+    if !may_trace() {
+        return;
     }
     let folder = with_source(3 << 20);
     for (output, options, set) in WRITERS {
@@ -177,8 +178,8 @@ fn order(folder: &Path, args: &[&str]) -> Vec<String> {
 
 #[test]
 fn r14_r15_all_is_on_stable_storage_before_it_has_a_name_and_folders_are_synced_after_renames() {
-    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        return skipped("strace is not installed, or may not trace");
+    if !may_trace() {
+        return;
     }
     let folder = with_source(1 << 20);
     // The body, and then what makes it an image.
@@ -200,8 +201,8 @@ fn r14_r15_all_is_on_stable_storage_before_it_has_a_name_and_folders_are_synced_
 
 #[test]
 fn what_fails_behind_the_last_rename_is_a_warning() {
-    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        return skipped("strace is not installed, or may not trace");
+    if !may_trace() {
+        return;
     }
     let folder = with_source(1 << 20);
     // The third sync is that of the folder.

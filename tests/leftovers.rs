@@ -11,9 +11,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::process::{end, stopped_in_the_middle};
+use common::process::{end, may_trace, stopped_in_the_middle};
 use common::vhd::Vhd;
-use common::{Ran, names, pattern, run, scratch, skipped, vdconv, vmdk};
+use common::{Ran, names, pattern, run, scratch, vdconv, vmdk};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -201,14 +201,6 @@ fn killed_at(folder: &Path, call: &str, n: usize, args: &[&str]) -> bool {
         thread::sleep(Duration::from_millis(20));
     }
     killed
-}
-
-fn may_trace() -> bool {
-    let may = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
-    if !may {
-        skipped("strace is not installed, or may not trace");
-    }
-    may
 }
 
 #[test]

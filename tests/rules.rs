@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::iso::iso;
-use common::packed::{Stream, deflate};
+use common::packed::{Change, Stream, inflates_to};
 use common::process::{end, stopped_in_the_middle};
 use common::vhd::{Vhd, locator};
 use common::{Ran, fed, names, noise, pattern, run, scratch, vdconv, vmdk};
@@ -189,15 +189,6 @@ fn listed(folder: &Path, ran: &Ran, guest: &[u8], lost: std::ops::Range<usize>) 
     let mut want = guest.to_vec();
     want[lost].fill(0);
     assert!(written(folder, "o.raw") == want);
-}
-
-/// A change of a grain on its way into a stream: its number, packed bytes, marker's place and size.
-type Change = fn(u64, &mut Vec<u8>, &mut u64, &mut u32);
-
-/// Makes a packed grain one of so many bytes.
-fn inflates_to(len: usize, packed: &mut Vec<u8>, size: &mut u32) {
-    *packed = deflate(&vec![0x11; len]);
-    *size = packed.len() as u32;
 }
 
 fn case(rule: u32, format: &str, subject: &Subject) -> Cell {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::expect::folder;
 use common::iso::iso;
-use common::packed::{Stream, cowd, marker, sesparse, tables_in_front};
+use common::packed::{Change, Stream, cowd, inflates_to, marker, sesparse, tables_in_front};
 use common::vhd::{Vhd, strict};
 use common::vmdk::{self, Sparse, descriptor};
 use common::{Ran, fed, names, pattern, run};
@@ -320,9 +320,6 @@ fn vmdk_tables_that_are_nowhere_and_files_that_are_cut() {
     }
 }
 
-/// A damaged grain of a stream: what is done to its packed bytes, its lba and its size.
-type Change = fn(u64, &mut Vec<u8>, &mut u64, &mut u32);
-
 #[test]
 fn packed_grains_that_do_not_inflate_in_files_and_through_pipes() {
     let guest = guest();
@@ -338,8 +335,7 @@ fn packed_grains_that_do_not_inflate_in_files_and_through_pipes() {
         (
             |n, packed, _, size| {
                 if n == 2 {
-                    *packed = common::packed::deflate(&[0x11; 60_000]);
-                    *size = packed.len() as u32;
+                    inflates_to(60_000, packed, size)
                 }
             },
             "less than a grain",
@@ -347,8 +343,7 @@ fn packed_grains_that_do_not_inflate_in_files_and_through_pipes() {
         (
             |n, packed, _, size| {
                 if n == 2 {
-                    *packed = common::packed::deflate(&[0x11; 70_000]);
-                    *size = packed.len() as u32;
+                    inflates_to(70_000, packed, size)
                 }
             },
             "more than a grain",

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::packed::{Stream, cowd, deflate, deflate_at, marker, sesparse, tables_in_front};
+use common::packed::{Stream, cowd, deflate, deflate_at, inflates_to, marker, sesparse, tables_in_front};
 use common::vmdk::{Sparse, descriptor};
 use common::{names, pattern, run, scratch, vdconv};
 
@@ -203,8 +203,7 @@ fn r11_and_peers_12_grains_must_be_their_own_and_inflate_to_exactly_a_grain() {
         (
             |n, packed, _, size| {
                 if n == 1 {
-                    *packed = deflate(&vec![1; 65_000]);
-                    *size = packed.len() as u32
+                    inflates_to(65_000, packed, size)
                 }
             },
             "less than a grain",
@@ -212,8 +211,7 @@ fn r11_and_peers_12_grains_must_be_their_own_and_inflate_to_exactly_a_grain() {
         (
             |n, packed, _, size| {
                 if n == 1 {
-                    *packed = deflate(&vec![1; 65_537]);
-                    *size = packed.len() as u32
+                    inflates_to(65_537, packed, size)
                 }
             },
             "more than a grain",

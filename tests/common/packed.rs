@@ -16,6 +16,15 @@ pub fn deflate_at(bytes: &[u8], level: libdeflater::CompressionLvl) -> Vec<u8> {
     out
 }
 
+/// A change of a grain on its way into a stream: its number, packed bytes, and the sector and size in its marker.
+pub type Change = fn(u64, &mut Vec<u8>, &mut u64, &mut u32);
+
+/// Makes a packed grain one that inflates to so many bytes, by a sound checksum.
+pub fn inflates_to(len: usize, packed: &mut Vec<u8>, size: &mut u32) {
+    *packed = deflate(&vec![0x11; len]);
+    *size = packed.len() as u32;
+}
+
 /// A stream to be: markers, tables behind the grains, footer, end.
 pub struct Stream {
     pub guest: Vec<u8>,
@@ -23,7 +32,7 @@ pub struct Stream {
     /// The last grain is deflated without padding, as QEMU does.
     pub short_last: bool,
     /// Changes the packed bytes of a grain, its lba and its size.
-    pub grain: fn(u64, &mut Vec<u8>, &mut u64, &mut u32),
+    pub grain: Change,
     /// What stands behind the footer; a sector of zeroes is the end of the stream.
     pub behind: Vec<u8>,
     pub grain_sectors: u64,

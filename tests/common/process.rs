@@ -53,3 +53,12 @@ pub fn measured(command: &mut Command) -> (ExitStatus, u64, Duration) {
         thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// May strace be used, to kill a run at a call or to make one fail? If not, says that the test is skipped.
+pub fn may_trace() -> bool {
+    let may = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !may {
+        super::skipped("strace is not installed, or may not trace");
+    }
+    may
+}
