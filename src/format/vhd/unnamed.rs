@@ -19,8 +19,9 @@ pub fn stretches<'a>(
     end: u64,
 ) -> Vec<Range<u64>> {
     sectors.sort_unstable();
-    // Structures are padded to whole sectors, the table with ones.
-    let mut other: Vec<_> = other.map(|span| span.start..span.end.next_multiple_of(SECTOR)).collect();
+    // Structures are padded to whole sectors, the table with ones. A parent locator may say that it ends anywhere.
+    let padded = |span: &Range<u64>| span.start..span.end.min(end).next_multiple_of(SECTOR);
+    let mut other: Vec<_> = other.filter(|span| span.start < end).map(padded).collect();
     other.sort_unstable_by_key(|span| span.start);
     let blocks = sectors.into_iter().map(|sector| u64::from(sector) * SECTOR).map(|at| at..at + unit);
     between(blocks, other.into_iter(), unit, end).collect()
@@ -43,6 +44,9 @@ mod tests {
         // A gap of a sector is alignment; one of two is a block's.
         assert_eq!(found(&[7, 10], 6656), []);
         assert_eq!(found(&[11, 6], 8192), [(4096, 5632), (6656, 8192)]);
+        // A structure that says it ends where no file does.
+        let far = [2048..3000, u64::MAX - 1..u64::MAX, 4096..u64::MAX];
+        assert_eq!(stretches(Vec::new(), 1024, far.iter(), 4096), [0..2048, 3072..4096]);
         // Blocks that overlap, that lie behind the end, and on other structures.
         assert_eq!(found(&[6, 7, 1, 90], 5632), [(4608, 5632)]);
     }
