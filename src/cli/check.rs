@@ -45,16 +45,16 @@ fn describe(args: &CheckArgs, checked: &Checked) -> String {
     }
     let name = args.image.display();
     let many = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let (errors, warnings) = (findings.number(Severity::Error), findings.number(Severity::Warning));
-    line(match (errors, warnings) {
-        (0, 0) => format!("{name}: sound ({})", checked.format.title),
-        (0, _) => format!("{name}: sound ({}), {}", checked.format.title, many(warnings, "warning")),
-        _ => format!(
-            "{name}: not sound ({}), {}, {}",
-            checked.format.title,
-            many(errors, "error"),
-            many(warnings, "warning")
-        ),
-    });
+    let [errors, warnings, notes] = [Severity::Error, Severity::Warning, Severity::Note].map(|s| findings.number(s));
+    let verdict = if findings.is_sound() { "sound" } else { "not sound" };
+    let mut summary = format!("{name}: {verdict} ({})", checked.format.title);
+    // Where there are errors it says that these are all, or not.
+    for (n, what, always) in [(errors, "error", errors > 0), (warnings, "warning", errors > 0), (notes, "note", false)]
+    {
+        if n > 0 || always {
+            summary.push_str(&format!(", {}", many(n, what)));
+        }
+    }
+    line(summary);
     text
 }

@@ -155,6 +155,7 @@ pub struct Checkup {
     pub sound: bool,
     pub errors: u64,
     pub warnings: u64,
+    pub notes: u64,
     pub findings: Vec<FindingLine>,
     /// By id, how many more there are than are listed.
     pub more: BTreeMap<&'static str, u64>,
@@ -196,6 +197,7 @@ impl Checkup {
             sound: findings.is_sound(),
             errors: findings.number(Severity::Error),
             warnings: findings.number(Severity::Warning),
+            notes: findings.number(Severity::Note),
             findings: findings.list().into_iter().map(line).collect(),
             more: findings.surplus().collect(),
             counters: findings.counts().clone(),

@@ -11,6 +11,8 @@ const MOST_OF_AN_ID: usize = 20;
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// Nothing is wrong: what an expert may want to know.
+    Note,
     /// The disk can be read; some reader refuses it, or something is suspicious.
     Warning,
     /// Data is wrong, or cannot be had.
@@ -21,6 +23,7 @@ impl Severity {
     /// The word that is printed.
     pub fn word(self) -> &'static str {
         match self {
+            Severity::Note => "note",
             Severity::Warning => "warning",
             Severity::Error => "error",
         }
@@ -76,8 +79,8 @@ pub struct Findings {
 
 #[derive(Default)]
 struct OfId {
-    errors: u64,
-    warnings: u64,
+    /// How many of each severity.
+    numbers: [u64; 3],
     kept: Vec<Finding>,
     places: BTreeMap<(PathBuf, Option<u64>), usize>,
 }
@@ -87,19 +90,22 @@ impl OfId {
         self.kept.len() >= MOST_OF_AN_ID
     }
 
+    fn number(&self, severity: Severity) -> u64 {
+        self.numbers[severity as usize]
+    }
+
     fn count(&mut self, severity: Severity) -> &mut u64 {
-        match severity {
-            Severity::Error => &mut self.errors,
-            Severity::Warning => &mut self.warnings,
-        }
+        &mut self.numbers[severity as usize]
     }
 
     fn keep(&mut self, id: &'static str, severity: Severity, fault: Fault) {
         let place = (fault.file().to_path_buf(), fault.byte());
         if let Some(known) = self.places.get(&place).and_then(|n| self.kept.get_mut(*n)) {
-            if severity > known.severity {
+            let before = known.severity;
+            if severity > before {
                 known.severity = severity;
-                (self.errors, self.warnings) = (self.errors + 1, self.warnings.saturating_sub(1));
+                *self.count(severity) += 1;
+                *self.count(before) -= 1;
             }
             return;
         }
@@ -120,6 +126,11 @@ impl Findings {
         self.put(id, Severity::Warning, make);
     }
 
+    /// Nothing is wrong.
+    pub fn note(&mut self, id: &'static str, make: impl FnOnce() -> Fault) {
+        self.put(id, Severity::Note, make);
+    }
+
     fn put(&mut self, id: &'static str, severity: Severity, make: impl FnOnce() -> Fault) {
         let of_id = self.of_id.entry(id).or_default();
         match of_id.is_full() {
@@ -133,8 +144,8 @@ impl Findings {
         let of_id = self.of_id.entry(id).or_default();
         if !of_id.is_full() {
             of_id.keep(id, severity, fault.clone());
-        } else if of_id.errors == 0 && severity == Severity::Error {
-            of_id.errors = 1;
+        } else if of_id.number(Severity::Error) == 0 && severity == Severity::Error {
+            *of_id.count(severity) = 1;
         }
     }
 
@@ -150,11 +161,10 @@ impl Findings {
 
     /// How many of this severity there are.
     pub fn number(&self, severity: Severity) -> u64 {
-        let of = |of_id: &OfId| if severity == Severity::Error { of_id.errors } else { of_id.warnings };
-        self.of_id.values().map(of).sum()
+        self.of_id.values().map(|of_id| of_id.number(severity)).sum()
     }
 
-    /// Nothing is wrong with the disk's data; warnings there may be.
+    /// Nothing is wrong with the disk's data; warnings and notes there may be.
     pub fn is_sound(&self) -> bool {
         self.number(Severity::Error) == 0
     }
@@ -168,7 +178,7 @@ impl Findings {
 
     /// For each id of which more was found than is kept, how many more.
     pub fn surplus(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let more = |of_id: &OfId| (of_id.errors + of_id.warnings).saturating_sub(of_id.kept.len() as u64);
+        let more = |of_id: &OfId| of_id.numbers.iter().sum::<u64>().saturating_sub(of_id.kept.len() as u64);
         self.of_id.iter().map(move |(id, of_id)| (*id, more(of_id))).filter(|(_, more)| *more > 0)
     }
 }
@@ -189,9 +199,15 @@ mod tests {
         findings.warning("A", || at(9));
         findings.told("A", Severity::Error, &at(9));
         findings.error("B", || at(3));
+        findings.note("B", || at(3));
+        findings.note("C", || at(12));
         let list: Vec<_> = findings.list().iter().map(|f| (f.id, f.severity, f.fault.byte())).collect();
-        assert_eq!(list, [("B", Severity::Error, Some(3)), ("A", Severity::Error, Some(9))]);
-        assert_eq!((findings.number(Severity::Error), findings.number(Severity::Warning)), (2, 0));
+        assert_eq!(
+            list,
+            [("B", Severity::Error, Some(3)), ("A", Severity::Error, Some(9)), ("C", Severity::Note, Some(12))]
+        );
+        let numbers = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| findings.number(severity));
+        assert_eq!(numbers, [2, 0, 1]);
     }
 
     #[test]

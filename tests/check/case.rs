@@ -35,6 +35,10 @@ impl Case {
         Case { severity: "warning", ..Case::error(id, byte, name, bytes) }
     }
 
+    pub fn note(id: &'static str, byte: impl TryInto<u64>, name: &str, bytes: Vec<u8>) -> Case {
+        Case { severity: "note", ..Case::error(id, byte, name, bytes) }
+    }
+
     pub fn nowhere(self) -> Case {
         Case { byte: None, ..self }
     }
