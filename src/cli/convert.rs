@@ -128,7 +128,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     ledgers.iter().for_each(|ledger| warnings.at_the_end_of(ledger));
     warnings.tell(losses.remarks());
     losses.iter().for_each(|lost| show::lost(&lost));
-    let bytes_written = outputs.bytes_written();
+    let (bytes_written, bytes_shared, waited) = (outputs.bytes_written(), outputs.bytes_shared(), outputs.waited());
     let (file_size, allocated_size) = outputs.sizes();
     warnings.tell(outputs.publish()?);
 
@@ -146,6 +146,8 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         allocated_size,
         bytes_read: files.iter().map(|f| f.bytes_read()).sum(),
         bytes_written,
+        bytes_shared,
+        waited,
         moved,
         whole: started.elapsed(),
     };
@@ -285,6 +287,9 @@ struct Done<'a> {
     allocated_size: u64,
     bytes_read: u64,
     bytes_written: u64,
+    bytes_shared: u64,
+    /// For stable storage.
+    waited: Duration,
     /// Until the last byte was on its way.
     moved: Duration,
     whole: Duration,
@@ -314,9 +319,11 @@ impl Done<'_> {
                 cid: records(Records::Cid).map(|ids| format!("{:08x}", ids.cid)),
             },
             seconds: self.whole.as_secs_f64(),
+            seconds_syncing: self.waited.as_secs_f64(),
             jobs: self.jobs,
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
+            bytes_shared: self.bytes_shared,
             digest: self.tally.digest.map(report::Digest::from),
             warnings: warnings.iter().map(Problem::from).collect(),
             lost_bytes: self.losses.bytes(),
@@ -328,8 +335,9 @@ impl Done<'_> {
         let Tally { stored, data, pieces, gaps, passed, .. } = self.tally;
         let mut lines = vec![
             format!(
-                "{:.3} s until all was written, {:.3} s in all",
+                "{:.3} s until all was written, {:.3} s of them waiting for stable storage, {:.3} s in all",
                 self.moved.as_secs_f64(),
+                self.waited.as_secs_f64(),
                 self.whole.as_secs_f64()
             ),
             format!("{} bytes read, {} bytes written", self.bytes_read, self.bytes_written),
@@ -337,6 +345,9 @@ impl Done<'_> {
                 "{stored} guest bytes stored in the source; {data} in units that are not all zero; {pieces} pieces, {gaps} gaps"
             ),
         ];
+        if self.bytes_shared > 0 {
+            lines.push(format!("{} bytes are blocks shared with the source, not copied", self.bytes_shared));
+        }
         if passed > 0 {
             lines.push(format!("{passed} packed units went over unchanged"));
         }

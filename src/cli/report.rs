@@ -247,9 +247,13 @@ pub struct Conversion<'a> {
     pub input: Source,
     pub output: Product,
     pub seconds: f64,
+    /// Of them waiting for stable storage.
+    pub seconds_syncing: f64,
     pub jobs: usize,
     pub bytes_read: u64,
     pub bytes_written: u64,
+    /// Blocks of the output that are the inputs' own.
+    pub bytes_shared: u64,
     pub digest: Option<Digest>,
     pub warnings: Vec<Problem>,
     pub lost_bytes: u64,

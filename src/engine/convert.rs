@@ -9,10 +9,13 @@ use super::reader::{Reader, within};
 use super::salvage::Salvage;
 use crate::fault::Fault;
 use crate::image::{
-    Content, Decode, Disk, Drawn, Encoder, Feed, Here, Losses, Lost, Order, Phase, Piece, Placer, Plan, Put, Run, Seen,
-    Verdict, Writer, Writes,
+    Content, Decode, Disk, Drawn, Encoder, Feed, Here, Losses, Lost, Order, PIECE, Phase, Piece, Placer, Plan, Put,
+    Run, Seen, Verdict, Write, Writer, Writes,
 };
 use crate::io::{Outputs, is_zero};
+
+/// Fewer bytes are written: sharing them would cost more, and leave files in crumbs.
+const LEAST_SHARED: u64 = 64 << 10;
 
 /// What a run counted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +71,11 @@ pub fn convert(
     no_seal(&writes)?;
     put_all(&writes, Phase::Body, None, outputs)?;
 
-    let run = Conversion { sources, plan, writer, outputs, control, tally: Tallies::default() };
+    let shares = Shares::of(sources, writer, outputs, control);
+    if shares == Shares::Rows {
+        feed.whole_rows();
+    }
+    let run = Conversion { sources, plan, writer, outputs, control, shares, tally: Tallies::default() };
     let mut crew = Crew::new(feed, bounds, placer, control)?;
     if control.digest {
         crew = crew.with_digest(Maker::new(Algorithm::Sha256, plan.virtual_size));
@@ -125,6 +132,31 @@ impl Tallies {
     }
 }
 
+/// Which blocks the output may share with the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shares {
+    /// None.
+    Nothing,
+    /// Those of data: it is read and looked at, but not written.
+    Data,
+    /// All that the source stores as it stands: it is not even read.
+    Rows,
+}
+
+impl Shares {
+    fn of(sources: Sources<'_>, writer: &dyn Writer, outputs: &Outputs, control: Control<'_>) -> Shares {
+        let inputs = sources.disk.map_or(&[][..], Disk::files);
+        match () {
+            // What is shared is not read: nobody would know whether it can be.
+            _ if control.salvage.is_some() || writer.encoder().is_some() || !outputs.may_share(inputs) => {
+                Shares::Nothing
+            }
+            _ if writer.plan().order == Order::Free && sources.base.is_none() && !control.digest => Shares::Rows,
+            _ => Shares::Data,
+        }
+    }
+}
+
 /// One conversion, shared by its workers.
 struct Conversion<'a> {
     sources: Sources<'a>,
@@ -132,6 +164,7 @@ struct Conversion<'a> {
     writer: &'a dyn Writer,
     outputs: &'a Outputs,
     control: Control<'a>,
+    shares: Shares,
     tally: Tallies,
 }
 
@@ -157,34 +190,79 @@ impl Hands<Box<dyn Placer>> for Worker<'_, '_> {
         match drawn {
             Drawn::Gap(guest, verdict) => {
                 tally.gaps.fetch_add(1, Ordering::Relaxed);
-                self.pass_over(ticket, guest, verdict)
+                self.pass_over(&ticket, guest, verdict)
             }
             Drawn::Lost(Lost { guest, fault }) => {
                 Salvage::of(self.run.control.salvage).lose(guest.clone(), &fault)?;
                 tally.gaps.fetch_add(1, Ordering::Relaxed);
                 // Where there is a base, it is zero there.
                 let verdict = if self.base.is_some() { Verdict::Same } else { Verdict::Zero };
-                self.pass_over(ticket, guest, verdict)
+                self.pass_over(&ticket, guest, verdict)
             }
-            Drawn::Piece(piece) => {
-                tally.pieces.fetch_add(1, Ordering::Relaxed);
-                let unit = self.run.plan.test_unit;
-                let stored = self.source.read(&piece, unit)?;
-                tally.stored.fetch_add(stored, Ordering::Relaxed);
-                if let Some(base) = &mut self.base {
-                    base.read_runs(&piece.guest, &piece.base, unit)?;
-                }
-                self.judge(&piece)?;
-                match ticket.digest(&piece.guest, Some(&self.source.bytes))? {
-                    true => self.place(ticket, piece.guest, None),
-                    false => Ok(()),
-                }
-            }
+            Drawn::Piece(piece) if self.run.shares == Shares::Rows => self.share(&ticket, piece),
+            Drawn::Piece(piece) => self.work_on(&ticket, piece),
         }
     }
 }
 
 impl<'h, 'c> Worker<'h, 'c> {
+    /// Reads a piece, looks at it and writes it.
+    fn work_on(&mut self, ticket: &Ticket<'_, Box<dyn Placer>>, piece: Piece) -> Result<(), Fault> {
+        let tally = &self.run.tally;
+        tally.pieces.fetch_add(1, Ordering::Relaxed);
+        let unit = self.run.plan.test_unit;
+        let stored = self.source.read(&piece, unit)?;
+        tally.stored.fetch_add(stored, Ordering::Relaxed);
+        if let Some(base) = &mut self.base {
+            base.read_runs(&piece.guest, &piece.base, unit)?;
+        }
+        self.judge(&piece)?;
+        match ticket.digest(&piece.guest, Some(&self.source.bytes))? {
+            true => self.place(ticket, piece.guest.clone(), Some(&piece), None),
+            false => Ok(()),
+        }
+    }
+
+    /// Shares what of a row can be shared, and works on the rest. The output needs no order.
+    fn share(&mut self, ticket: &Ticket<'_, Box<dyn Placer>>, piece: Piece) -> Result<(), Fault> {
+        let runs = match &piece.content {
+            Content::Runs(runs) if runs.iter().all(|(_, run)| matches!(run.here, Here::Plain { .. })) => runs,
+            _ => return self.work_on(ticket, piece),
+        };
+        let (unit, guest) = (self.run.plan.test_unit, &piece.guest);
+        let placer = self.placer.as_mut().ok_or_else(|| Fault::bug("a worker without a placer"))?;
+        let units = (guest.end - guest.start).div_ceil(unit) as usize;
+        self.verdicts.clear();
+        self.verdicts.resize(units, Verdict::Data);
+        self.sizes.clear();
+        self.sizes.resize(units, 0);
+        self.writes.clear();
+        placer.place(guest.clone(), Seen::Units { verdicts: &self.verdicts, sizes: &self.sizes }, &mut self.writes)?;
+        let (shared, mut left) = (Shared { disk: self.run.sources.disk, runs }, Vec::new());
+        for write in self.writes.list() {
+            let Put::Guest(guest) = &write.put else { return Err(Fault::bug("data that is not placed as data")) };
+            let mut rest = |rest| {
+                left.push(rest);
+                Ok(())
+            };
+            shared.each(guest, write, self.run.outputs, &mut rest)?;
+        }
+        let rest: u64 = left.iter().map(|rest| rest.end - rest.start).sum();
+        self.run.tally.stored.fetch_add(guest.end - guest.start - rest, Ordering::Relaxed);
+        for rest in left {
+            // Units are looked at whole.
+            let (mut start, end) = (rest.start - rest.start % unit, rest.end.next_multiple_of(unit).min(guest.end));
+            while start < end {
+                self.run.control.go_on()?;
+                let window = start..(start / PIECE + 1).saturating_mul(PIECE).min(end);
+                ticket.advance(window.end - start);
+                start = window.end;
+                self.work_on(ticket, Piece::of_row(runs, window))?;
+            }
+        }
+        Ok(())
+    }
+
     fn new(run: &'h Conversion<'c>, decoder: Option<Box<dyn Decode>>) -> Worker<'h, 'c> {
         let encoder = run.writer.encoder();
         let salvage = Salvage::of(run.control.salvage);
@@ -204,13 +282,13 @@ impl<'h, 'c> Worker<'h, 'c> {
     /// A stretch that is zero in the source, and in the base where there is one.
     fn pass_over(
         &mut self,
-        ticket: Ticket<'_, Box<dyn Placer>>,
+        ticket: &Ticket<'_, Box<dyn Placer>>,
         guest: Range<u64>,
         verdict: Verdict,
     ) -> Result<(), Fault> {
         self.source.bytes.clear();
         match ticket.digest(&guest, None)? {
-            true => self.place(ticket, guest, Some(verdict)),
+            true => self.place(ticket, guest, None, Some(verdict)),
             false => Ok(()),
         }
     }
@@ -263,8 +341,9 @@ impl<'h, 'c> Worker<'h, 'c> {
     /// Asks for the places, in the order that the output needs, and writes there.
     fn place(
         &mut self,
-        ticket: Ticket<'_, Box<dyn Placer>>,
+        ticket: &Ticket<'_, Box<dyn Placer>>,
         guest: Range<u64>,
+        piece: Option<&Piece>,
         gap: Option<Verdict>,
     ) -> Result<(), Fault> {
         let Worker { run, source, verdicts, sizes, encoded, placer, writes, .. } = self;
@@ -273,7 +352,11 @@ impl<'h, 'c> Worker<'h, 'c> {
             None => Seen::Units { verdicts, sizes },
         };
         writes.clear();
-        let hand = Hand { start: guest.start, bytes: &source.bytes, encoded, sizes };
+        let shared = piece.filter(|_| run.shares != Shares::Nothing).and_then(|piece| match &piece.content {
+            Content::Runs(runs) => Some(Shared { disk: run.sources.disk, runs }),
+            _ => None,
+        });
+        let hand = Hand { start: guest.start, bytes: &source.bytes, encoded, sizes, shared };
         match run.plan.order {
             Order::Free => {
                 let placer = placer.as_mut().ok_or_else(|| Fault::bug("a worker without a placer"))?;
@@ -304,6 +387,42 @@ struct Hand<'a> {
     bytes: &'a [u8],
     encoded: &'a [u8],
     sizes: &'a [u32],
+    /// Where the same bytes lie in the source, if blocks may be shared with it.
+    shared: Option<Shared<'a>>,
+}
+
+/// A piece's runs, whose blocks an output may share.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    disk: Option<&'a Disk>,
+    runs: &'a [(usize, Run)],
+}
+
+impl Shared<'_> {
+    /// Shares what can be shared of the guest bytes that `write` puts; `copy` is asked for the rest.
+    fn each(
+        &self,
+        guest: &Range<u64>,
+        write: &Write,
+        outputs: &Outputs,
+        copy: &mut dyn FnMut(Range<u64>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut start = guest.start;
+        for run in self.runs.iter().filter_map(|(_, run)| run.cut(guest)).filter(|run| run.len() >= LEAST_SHARED) {
+            let Here::Plain { file, at } = run.here else { continue };
+            let Some(input) = self.disk.and_then(|disk| disk.file(file)) else { continue };
+            let to = write.at + (run.guest.start - guest.start);
+            let done = outputs.share(write.file, to, input, at, run.len())?;
+            if done.start < done.end {
+                let first = run.guest.start + done.start;
+                if start < first {
+                    copy(start..first)?;
+                }
+                start = run.guest.start + done.end;
+            }
+        }
+        if start < guest.end { copy(start..guest.end) } else { Ok(()) }
+    }
 }
 
 /// Seals come from `finish` alone.
@@ -320,12 +439,16 @@ fn put_all(writes: &Writes, phase: Phase, hand: Option<&Hand<'_>>, outputs: &Out
             Put::Meta(bytes) => outputs.write(write.file, write.at, bytes)?,
             Put::Zero(len) => outputs.write_zeroes(write.file, write.at, *len)?,
             Put::Guest(guest) => {
-                let bytes = hand.filter(|h| guest.start >= h.start).and_then(|h| h.bytes.get(within(guest, h.start)));
-                outputs.write(
-                    write.file,
-                    write.at,
-                    bytes.ok_or_else(|| Fault::bug("a placer asked for bytes outside its piece"))?,
-                )?;
+                let mut copy = |part: Range<u64>| {
+                    let bytes =
+                        hand.filter(|h| part.start >= h.start).and_then(|h| h.bytes.get(within(&part, h.start)));
+                    let bytes = bytes.ok_or_else(|| Fault::bug("a placer asked for bytes outside its piece"))?;
+                    outputs.write(write.file, write.at + (part.start - guest.start), bytes)
+                };
+                match hand.and_then(|hand| hand.shared) {
+                    Some(shared) => shared.each(guest, write, outputs, &mut copy)?,
+                    None => copy(guest.clone())?,
+                }
             }
             Put::Encoded(index) => {
                 let bytes = hand.and_then(|h| {

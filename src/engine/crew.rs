@@ -53,7 +53,6 @@ pub trait Hands<T> {
 }
 
 /// A worker's place in the order of draws.
-#[derive(Clone, Copy)]
 pub struct Ticket<'c, T> {
     number: u64,
     turnstile: &'c Turnstile<T>,
@@ -69,16 +68,19 @@ impl<T> Ticket<'_, T> {
         self.turnstile.pass(self.number, work)
     }
 
+    /// Tells that as many guest bytes of what was drawn are dealt with; what is left of it is told when all is done.
+    pub fn advance(&self, bytes: u64) {
+        (self.control.progress)(bytes);
+        self.told.set(self.told.get() + bytes);
+    }
+
     /// Adds what was drawn to the digest, where one is taken: these bytes and what they are padded with, or zeroes that were not read.
     /// What can be done out of turn is done before it is waited for. False: turned away.
     pub fn digest(&self, guest: &Range<u64>, bytes: Option<&[u8]>) -> Result<bool, Fault> {
         let Some((maker, turnstile)) = self.digest else { return Ok(true) };
         let len = usize::try_from(guest.end - guest.start).unwrap_or(usize::MAX);
         let part = maker.part(guest, bytes.map(|bytes| bytes.get(..len).unwrap_or_default()))?;
-        let mut tell = |bytes| {
-            (self.control.progress)(bytes);
-            self.told.set(self.told.get() + bytes);
-        };
+        let mut tell = |bytes| self.advance(bytes);
         Ok(turnstile.pass(self.number, |digest| digest.take(part, self.control, &mut tell))?.is_some())
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::fault::Fault;
-use crate::image::{Content, Disk, Drawn, Feed, Here, Lost, PIECE, Piece, Resolver, Run, Verdict};
+use crate::image::{Content, Disk, Drawn, Feed, Here, Lost, PIECE, Piece, ROW, Resolver, Run, Verdict};
 use crate::io::{FileId, InputFile};
 
 /// Zero runs that are joined in one draw at most, so that nobody holds the feed for long.
@@ -18,12 +18,13 @@ pub struct MapFeed {
     at: u64,
     end: u64,
     unit: u64,
+    rows: bool,
 }
 
 impl MapFeed {
     /// Over all of `disk`, in test units of `unit` bytes: a power of two, at most [`PIECE`].
     pub fn new(disk: &Disk, unit: u64) -> MapFeed {
-        MapFeed { source: Cursor::new(disk), base: None, at: 0, end: disk.facts.virtual_size, unit }
+        MapFeed { source: Cursor::new(disk), base: None, at: 0, end: disk.facts.virtual_size, unit, rows: false }
     }
 
     /// The same beside `base`, a disk as long: where both are known to be zero they are the same.
@@ -56,7 +57,36 @@ impl MapFeed {
         if end == self.end { end } else { end - end % self.unit }
     }
 
+    /// What lies in a row in one file from `self.at` on, where that is more than a piece.
+    fn row(&mut self) -> Result<Option<Piece>, Fault> {
+        let limit = self.end.min(self.at.saturating_add(ROW));
+        let (mut runs, mut at) = (Vec::new(), self.at);
+        for _ in 0..JOINED {
+            let (depth, run) = self.source.run(at, limit)?;
+            at = run.guest.end;
+            join(&mut runs, depth, run);
+            if at == limit || runs.len() > 1 {
+                break;
+            }
+        }
+        let Some((depth, run)) = runs.into_iter().next().filter(|(_, run)| matches!(run.here, Here::Plain { .. }))
+        else {
+            return Ok(None);
+        };
+        let guest = self.at..self.whole_units(run.guest.end);
+        let row = run.cut(&guest).filter(|row| row.len() > PIECE);
+        Ok(row.map(|row| Piece {
+            guest,
+            content: Content::Runs(vec![(depth, row)]),
+            base: Vec::new(),
+            lost: Vec::new(),
+        }))
+    }
+
     fn piece(&mut self) -> Result<Piece, Fault> {
+        if let Some(row) = if self.rows { self.row()? } else { None } {
+            return Ok(row);
+        }
         let start = self.at;
         let window = (start / PIECE + 1).saturating_mul(PIECE).min(self.end);
         let mut runs = self.source.runs(start..window)?;
@@ -215,5 +245,10 @@ impl Feed for MapFeed {
 
     fn finish(&mut self) -> Result<Option<Fault>, Fault> {
         Ok(None)
+    }
+
+    fn whole_rows(&mut self) {
+        // Beside a base there are none: each byte is held against it.
+        self.rows = self.base.is_none();
     }
 }

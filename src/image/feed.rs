@@ -9,6 +9,9 @@ use crate::io::in_memory;
 /// A piece lies within one window of this many bytes.
 pub const PIECE: u64 = 1 << 20;
 
+/// What lies in a row in one file comes in pieces of at most this many bytes, where the one who draws does not read it.
+pub const ROW: u64 = 1 << 30;
+
 /// What a draw gives.
 #[derive(Debug)]
 pub enum Drawn {
@@ -29,7 +32,8 @@ impl Drawn {
     }
 }
 
-/// Whole test units of the guest (the disk's end may cut the last) within one window of [`PIECE`] bytes.
+/// Whole test units of the guest (the disk's end may cut the last) within one window of [`PIECE`] bytes; where rows were asked for, also
+/// one plain run of at most [`ROW`] bytes.
 #[derive(Debug)]
 pub struct Piece {
     /// The guest bytes.
@@ -40,6 +44,14 @@ pub struct Piece {
     pub base: Vec<(usize, Run)>,
     /// What of the content did not come, and is zero there. Runs tell that themselves.
     pub lost: Vec<Lost>,
+}
+
+impl Piece {
+    /// The part of a row inside `window`.
+    pub fn of_row(runs: &[(usize, Run)], window: Range<u64>) -> Piece {
+        let runs = runs.iter().filter_map(|(depth, run)| Some((*depth, run.cut(&window)?))).collect();
+        Piece { guest: window, content: Content::Runs(runs), base: Vec::new(), lost: Vec::new() }
+    }
 }
 
 /// What a piece is made of.
@@ -96,6 +108,8 @@ pub trait Feed: Send {
     fn next(&mut self) -> Result<Option<Drawn>, Fault>;
     /// What can be known at the end alone. `Some`: all of the disk was handed out, and what came behind it is damaged.
     fn finish(&mut self) -> Result<Option<Fault>, Fault>;
+    /// From now on a plain run that is longer than a piece comes whole: who draws need not read it. Nothing where there are no such runs.
+    fn whole_rows(&mut self) {}
     /// A decoder for one worker, where pieces are packed units.
     fn decoder(&self) -> Option<Box<dyn Decode>> {
         None

@@ -209,6 +209,16 @@ impl InputFile {
         }
     }
 
+    /// The number of the file system that it is on, where files of one can share blocks.
+    pub(super) fn file_system(&self) -> Option<u64> {
+        self.bytes.with_file(|file| Ok(sys::file_system(&file.metadata()?)))?.ok()?
+    }
+
+    /// Makes `to` share blocks with this file; the bytes from the front for which that was done.
+    pub(super) fn share(&self, at: u64, to: &File, to_at: u64, len: u64) -> u64 {
+        self.bytes.with_file(|file| Ok(sys::share(file, at, to, to_at, len))).and_then(Result::ok).unwrap_or_default()
+    }
+
     /// An error where the file's size or time is not what it was when it was opened (R4).
     pub fn unchanged(&self) -> Result<(), Fault> {
         if self.looks.kind == FileKind::BlockDevice {

@@ -12,6 +12,7 @@ mod neighbours;
 mod output;
 mod pipe;
 mod publish;
+mod share;
 mod size;
 pub mod sys;
 mod target;

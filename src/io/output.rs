@@ -2,9 +2,12 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tempfile::TempPath;
 
@@ -15,11 +18,14 @@ use super::journal::{Identity, Journal, Move};
 use super::lease::{Lease, Pending};
 use super::pipe::Pipe;
 use super::publish::{changed, exists, publish};
+use super::share::Sharing;
 use super::sys::{self, FileKind};
 use crate::fault::{Fault, Kind};
 
 /// Zeroes are written from a buffer of this many bytes.
 const ZEROES: usize = 64 << 10;
+/// After as many bytes what was written is sent on its way to stable storage.
+const WRITE_BACK: u64 = 16 << 20;
 
 /// A file that is asked for.
 #[derive(Debug, Clone)]
@@ -38,9 +44,24 @@ struct Temporary {
     /// What bore the final name when the run began.
     before: Option<u64>,
     written: AtomicU64,
+    /// Blocks that it shares with an input, in bytes.
+    shared: AtomicU64,
+    /// Up to here it was asked to be brought to stable storage.
+    on_its_way: AtomicU64,
 }
 
 impl Temporary {
+    /// Counts what was written, and has it brought to stable storage while the rest is made: what is left for the end is little.
+    fn wrote(&self, file: &File, end: u64, len: u64, sync: bool) {
+        let before = self.written.fetch_add(len, Ordering::Relaxed);
+        if sync && before / WRITE_BACK < (before + len) / WRITE_BACK {
+            let start = self.on_its_way.swap(end, Ordering::Relaxed);
+            if start < end {
+                sys::write_back(file, start, end - start);
+            }
+        }
+    }
+
     /// The open file; opened again where its handle was given to another piece of the set meanwhile.
     fn file(&self, handles: &Handles) -> Result<Arc<File>, Fault> {
         if let Some(file) = handles.kept(&self.name) {
@@ -67,7 +88,11 @@ pub struct OutputOptions {
 }
 
 /// Where all of one conversion goes.
-pub struct Outputs(Sink);
+pub struct Outputs {
+    sink: Sink,
+    /// How long it was waited for stable storage, in nanoseconds.
+    waited: AtomicU64,
+}
 
 enum Sink {
     Files(Files),
@@ -84,6 +109,8 @@ struct Files {
     options: OutputOptions,
     /// Files of an old output that the new one has no use for.
     surplus: Vec<PathBuf>,
+    /// Can files here share blocks? Looked for when that is asked first.
+    sharing: OnceLock<Option<Sharing>>,
     /// Behind the files: given up when they are gone.
     lease: Lease,
 }
@@ -136,7 +163,8 @@ impl Outputs {
         surplus: Vec<PathBuf>,
         options: OutputOptions,
     ) -> Result<Outputs, Fault> {
-        let mut outputs = Files { files: Vec::new(), handles: Handles::default(), options, surplus, lease };
+        let handles = Handles::default();
+        let mut outputs = Files { files: Vec::new(), handles, options, surplus, sharing: OnceLock::new(), lease };
         for OutputFile { path, len } in wanted {
             let (file, name) = outputs.lease.temporary()?.into_parts();
             if let Some(len) = len {
@@ -144,39 +172,81 @@ impl Outputs {
             }
             outputs.handles.keep(&name, file);
             let (number, before) = (sys::file_number(&name).ok(), sys::file_number(path).ok());
-            outputs.files.push(Temporary { path: path.clone(), name, number, before, written: AtomicU64::new(0) });
+            outputs.files.push(Temporary {
+                path: path.clone(),
+                name,
+                number,
+                before,
+                written: AtomicU64::new(0),
+                shared: AtomicU64::new(0),
+                on_its_way: AtomicU64::new(0),
+            });
         }
-        Ok(Outputs(Sink::Files(outputs)))
+        Ok(Outputs::of(Sink::Files(outputs)))
     }
 
     /// The one file of a conversion goes into a pipe.
     pub fn into_pipe(pipe: Pipe) -> Outputs {
-        Outputs(Sink::Pipe(pipe))
+        Outputs::of(Sink::Pipe(pipe))
     }
 
     /// The one file of a conversion goes onto a device.
     pub fn onto_device(device: Device) -> Outputs {
-        Outputs(Sink::Device(device))
+        Outputs::of(Sink::Device(device))
+    }
+
+    fn of(sink: Sink) -> Outputs {
+        Outputs { sink, waited: AtomicU64::new(0) }
     }
 
     /// Writes all of `bytes` at byte `at`.
     pub fn write(&self, index: usize, at: u64, bytes: &[u8]) -> Result<(), Fault> {
-        match &self.0 {
+        match &self.sink {
             Sink::Pipe(pipe) => pipe.write(at, bytes),
             Sink::Device(device) => device.write(at, bytes),
             Sink::Files(files) => {
                 let out = files.file(index)?;
-                sys::write_all_at(&*out.file(&files.handles)?, bytes, at)
+                let file = out.file(&files.handles)?;
+                sys::write_all_at(&file, bytes, at)
                     .map_err(|(done, error)| Fault::io(&out.path, "cannot write", error).at(at + done))?;
-                out.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                let len = bytes.len() as u64;
+                out.wrote(&file, at + len, len, files.options.sync);
                 Ok(())
             }
         }
     }
 
+    /// May the outputs share blocks with one of these? Not where all of them is to be allocated.
+    pub fn may_share(&self, inputs: &[Arc<InputFile>]) -> bool {
+        let Some((_, sharing)) = self.sharing() else { return false };
+        inputs.iter().any(|input| sharing.is_with(input))
+    }
+
+    fn sharing(&self) -> Option<(&Files, Sharing)> {
+        let Sink::Files(files) = &self.sink else { return None };
+        let look = || Sharing::look(files.lease.folder());
+        let sharing = files.options.holes.then(|| *files.sharing.get_or_init(look)).flatten()?;
+        Some((files, sharing))
+    }
+
+    /// Makes `len` bytes at byte `at` be the same blocks as those of `input` at byte `from`, without reading or writing them: those of the
+    /// `len` for which that was possible.
+    pub fn share(&self, index: usize, at: u64, input: &InputFile, from: u64, len: u64) -> Result<Range<u64>, Fault> {
+        let whole = self.sharing().filter(|(_, sharing)| sharing.is_with(input));
+        let Some((files, whole)) = whole.and_then(|(files, sharing)| Some((files, sharing.whole(from, at, len)?)))
+        else {
+            return Ok(0..0);
+        };
+        let out = files.file(index)?;
+        let file = out.file(&files.handles)?;
+        let done = input.share(from + whole.start, &file, at + whole.start, whole.end - whole.start);
+        out.shared.fetch_add(done, Ordering::Relaxed);
+        Ok(whole.start..whole.start + done)
+    }
+
     /// Makes `len` bytes from `at` read as zero. Files are fresh: where holes may stay there is nothing to do.
     pub fn write_zeroes(&self, index: usize, at: u64, len: u64) -> Result<(), Fault> {
-        if matches!(&self.0, Sink::Files(files) if files.options.holes) {
+        if matches!(&self.sink, Sink::Files(files) if files.options.holes) {
             return Ok(());
         }
         let zeroes = [0; ZEROES];
@@ -191,7 +261,7 @@ impl Outputs {
 
     /// Sets a file's length; a pipe has the length that went out, and a device its own.
     pub fn set_len(&self, index: usize, len: u64) -> Result<(), Fault> {
-        let Sink::Files(files) = &self.0 else { return Ok(()) };
+        let Sink::Files(files) = &self.sink else { return Ok(()) };
         let out = files.file(index)?;
         out.file(&files.handles)?
             .set_len(len)
@@ -200,7 +270,30 @@ impl Outputs {
 
     /// Waits until all that was written is on stable storage; nothing under `--no-sync`.
     pub fn sync(&self) -> Result<(), Fault> {
-        match &self.0 {
+        let began = Instant::now();
+        let synced = self.sink.sync();
+        let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(waited, Ordering::Relaxed);
+        synced
+    }
+
+    /// How long it was waited for stable storage.
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that are the inputs' own blocks: neither read nor written.
+    pub fn bytes_shared(&self) -> u64 {
+        match &self.sink {
+            Sink::Files(files) => files.files.iter().map(|f| f.shared.load(Ordering::Relaxed)).sum(),
+            Sink::Pipe(_) | Sink::Device(_) => 0,
+        }
+    }
+}
+
+impl Sink {
+    fn sync(&self) -> Result<(), Fault> {
+        match self {
             Sink::Pipe(_) => Ok(()),
             Sink::Device(device) => device.sync(),
             Sink::Files(files) if !files.options.sync => Ok(()),
@@ -211,10 +304,12 @@ impl Outputs {
             }),
         }
     }
+}
 
+impl Outputs {
     /// Bytes written so far.
     pub fn bytes_written(&self) -> u64 {
-        match &self.0 {
+        match &self.sink {
             Sink::Pipe(pipe) => pipe.written(),
             Sink::Device(device) => device.written(),
             Sink::Files(files) => files.files.iter().map(|f| f.written.load(Ordering::Relaxed)).sum(),
@@ -223,7 +318,7 @@ impl Outputs {
 
     /// The sum of the files' lengths, and of what they take up on disk.
     pub fn sizes(&self) -> (u64, u64) {
-        let files = match &self.0 {
+        let files = match &self.sink {
             Sink::Pipe(pipe) => return (pipe.written(), pipe.written()),
             Sink::Device(device) => return (device.reach(), device.reach()),
             Sink::Files(files) => files,
@@ -234,7 +329,7 @@ impl Outputs {
 
     /// What became of the output when a run failed, where that is not nothing: told with the fault.
     pub fn after(&self, fault: Fault) -> Fault {
-        let Sink::Device(device) = &self.0 else { return fault };
+        let Sink::Device(device) = &self.sink else { return fault };
         match (device.is_touched(), fault.kind()) {
             (false, _) => fault,
             (true, Kind::Interrupted) => {
@@ -247,7 +342,7 @@ impl Outputs {
     /// Gives the files their final names, all or none of them. The warnings are about what could not be cleaned away or brought to
     /// stable storage afterwards.
     pub fn publish(self) -> Result<Vec<Fault>, Fault> {
-        match self.0 {
+        match self.sink {
             Sink::Pipe(_) => Ok(Vec::new()),
             Sink::Device(ref device) => device.finish().map(|()| Vec::new()).map_err(|fault| self.after(fault)),
             Sink::Files(files) => files.publish(),
@@ -262,7 +357,7 @@ impl Files {
 
     fn publish(self) -> Result<Vec<Fault>, Fault> {
         // The lease first: it is given up when all others are gone.
-        let Files { mut lease, files, handles, options, surplus } = self;
+        let Files { mut lease, files, handles, options, surplus, .. } = self;
         // Handles are closed before any rename: some systems refuse to rename an open file.
         handles.close();
         let identity = |path: &Path, name: &Path| {

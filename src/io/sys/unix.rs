@@ -76,6 +76,65 @@ pub fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     file.write_at(bytes, at)
 }
 
+/// Starts to bring what was written in this range to stable storage, and does not wait. The pages that are there already are let go.
+pub fn write_back(file: &File, at: u64, len: u64) {
+    // Advice: where it is not taken, the wait at the end is longer.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, at, std::num::NonZeroU64::new(len), rustix::fs::Advice::DontNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, at, len);
+}
+
+/// The unit in bytes by which files in `folder` can share blocks; `None` where the file system has no such thing. Two files without a
+/// name are made for it, and are gone at once.
+pub fn share_unit(folder: &Path) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let unnamed = || {
+            let flags = OFlags::TMPFILE.bits() as i32;
+            OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(folder)
+        };
+        let (from, to) = (unnamed().ok()?, unnamed().ok()?);
+        let unit = rustix::fs::fstatvfs(&from).ok()?.f_bsize;
+        from.set_len(unit).ok()?;
+        rustix::fs::ioctl_ficlone(&to, &from).ok()?;
+        Some(unit).filter(|unit| unit.is_power_of_two())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
+/// Makes `to` share blocks with `from`, as many as are whole units of both; the bytes that it came to. Where it could not share it may
+/// have copied.
+pub fn share(from: &File, at: u64, to: &File, to_at: u64, len: u64) -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        let (mut at, mut to_at, start) = (at, to_at, at);
+        let end = start.saturating_add(len);
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            // What is wrong the copying that follows finds too.
+            if !rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut to_at), left).is_ok_and(|n| n > 0) {
+                break;
+            }
+        }
+        at - start
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (from, at, to, to_at, len);
+        0
+    }
+}
+
+/// The number of the file system that a file is on, where files of one can share blocks.
+pub fn file_system(of: &Metadata) -> Option<u64> {
+    Some(of.dev())
+}
+
 /// Bytes that a file takes up on its disk.
 pub fn allocated(of: &Metadata) -> u64 {
     of.blocks().saturating_mul(512)

@@ -51,6 +51,24 @@ pub fn open_beneath(folder: &cap_std::fs::Dir, name: &Path) -> io::Result<File> 
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file on a disk"))
 }
 
+/// There is nothing to ask for.
+pub fn write_back(_file: &File, _at: u64, _len: u64) {}
+
+/// No file system here is asked to share blocks.
+pub fn share_unit(_folder: &Path) -> Option<u64> {
+    None
+}
+
+/// Shares nothing.
+pub fn share(_from: &File, _at: u64, _to: &File, _to_at: u64, _len: u64) -> u64 {
+    0
+}
+
+/// Nothing can be shared.
+pub fn file_system(_of: &Metadata) -> Option<u64> {
+    None
+}
+
 /// Reads at an offset; may read less. Moves the file's cursor, which nobody uses.
 pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     file.seek_read(bytes, at)

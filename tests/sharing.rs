@@ -1,0 +1,140 @@
+//! On a file system that can, an output shares blocks with its source: what is shared is not written, and by flat kinds not even read.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::vhd::Vhd;
+use common::{Ran, pattern, run, scratch, skipped};
+use tempfile::TempDir;
+
+/// An XFS of its own, in a file.
+struct Xfs {
+    folder: TempDir,
+}
+
+impl Xfs {
+    fn new() -> Option<Xfs> {
+        let folder = scratch();
+        let (image, at) = (folder.path().join("xfs"), folder.path().join("mounted"));
+        fs::create_dir(&at).unwrap();
+        fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
+        let quiet = |command: &mut Command| {
+            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        };
+        if !quiet(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image)) {
+            skipped("mkfs.xfs is not installed");
+            return None;
+        }
+        if !quiet(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at)) {
+            skipped("no right to mount");
+            return None;
+        }
+        Some(Xfs { folder })
+    }
+
+    fn at(&self) -> PathBuf {
+        self.folder.path().join("mounted")
+    }
+}
+
+impl Drop for Xfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.at()).status();
+    }
+}
+
+/// A number of the report.
+#[track_caller]
+fn number(ran: &Ran, key: &str) -> u64 {
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}{}", ran.out, ran.err));
+    report[key].as_u64().unwrap()
+}
+
+fn convert(folder: &Path, args: &[&str]) -> Ran {
+    let _ = fs::remove_file(folder.join("o.vmdk"));
+    run(folder, args.iter().copied().chain(["--json", "--force"])).succeeds()
+}
+
+/// The physical blocks of a file's data, as the file system tells, and whether all of them are shared.
+fn blocks(folder: &Path, name: &str) -> String {
+    let told = Command::new("filefrag").args(["-v", name]).current_dir(folder).output().unwrap();
+    String::from_utf8(told.stdout).unwrap()
+}
+
+const MIB: u64 = 1 << 20;
+
+/// 100 MiB and a sector, half of it data: in stretches of 10 MiB, and three sectors at the end.
+fn guest() -> Vec<u8> {
+    let sectors = 100 * MIB / 512 + 1;
+    pattern(sectors, |n| n / 20_480 % 2 == 1 && n < sectors - 3)
+}
+
+#[test]
+#[ignore = "mounts a file system"]
+fn blocks_are_shared_where_the_file_system_can() {
+    let Some(xfs) = Xfs::new() else { return };
+    let (folder, guest) = (xfs.at(), guest());
+    fs::write(folder.join("whole.raw"), &guest).unwrap();
+    // Its zeroes become holes: what is stored is the data.
+    run(&folder, ["whole.raw", "a.raw"]).succeeds();
+    let data = 50 * MIB;
+
+    // Flat kinds: nothing of it is read.
+    let made = convert(&folder, &["a.raw", "f.vhd", "-s", "fixed"]);
+    assert!(number(&made, "bytes_shared") >= data && number(&made, "bytes_read") < 2 * MIB, "{}", made.out);
+    assert!(number(&made, "bytes_written") < 8192, "{}", made.out);
+    let made = convert(&folder, &["f.vhd", "o.vmdk", "-s", "flat"]);
+    assert!(number(&made, "bytes_shared") >= data && number(&made, "bytes_read") < 2 * MIB, "{}", made.out);
+    assert_eq!(&fs::read(folder.join("o-flat.vmdk")).unwrap(), &guest);
+    assert!(blocks(&folder, "o-flat.vmdk").contains("shared"), "{}", blocks(&folder, "o-flat.vmdk"));
+
+    // Kinds that leave zeroes out: read, because nobody else knows where zeroes are, and not written.
+    for (from, to, args) in [
+        ("f.vhd", "d.vhd", &[][..]),
+        ("d.vhd", "s.vmdk", &[]),
+        ("s.vmdk", "t.vmdk", &["-s", "twoGbMaxExtentSparse"]),
+        ("t.vmdk", "u.vhd", &["-j", "1"]),
+        ("u.vhd", "v.raw", &["--digest", "sha256"]),
+    ] {
+        let made = convert(&folder, &[&[from, to][..], args].concat());
+        assert!(number(&made, "bytes_shared") >= data - 64 * 1024, "{from} -> {to}: {}", made.out);
+        assert!(number(&made, "bytes_read") >= data, "{from} -> {to}: {}", made.out);
+        run(&folder, ["compare", to, "a.raw"]).succeeds();
+    }
+    assert!(fs::read(folder.join("v.raw")).unwrap() == guest);
+
+    // Nothing is shared that is to be looked at, or that is to be allocated.
+    for (to, option) in [("x.raw", "--salvage"), ("y.raw", "--preallocate")] {
+        let made = convert(&folder, &["f.vhd", to, option]);
+        assert_eq!(number(&made, "bytes_shared"), 0, "{option}: {}", made.out);
+        run(&folder, ["compare", to, "a.raw"]).succeeds();
+    }
+    // Of blocks with a sector of bitmap in front of each, one in eight lies where the file system could share it.
+    fs::write(folder.join("odd.vhd"), Vhd::dynamic_of(&guest, 2 << 20).build()).unwrap();
+    for (from, to, args) in [("odd.vhd", "z.raw", &[][..]), ("d.vhd", "c.vhd", &["--contiguous"])] {
+        let made = convert(&folder, &[&[from, to][..], args].concat());
+        assert!((2 * MIB..data / 4).contains(&number(&made, "bytes_shared")), "{from} -> {to}: {}", made.out);
+        run(&folder, ["compare", to, "a.raw"]).succeeds();
+    }
+
+    // What is written to the source afterwards is not in the output.
+    fs::write(folder.join("f.vhd"), vec![0xEE; guest.len()]).unwrap();
+    assert!(fs::read(folder.join("o-flat.vmdk")).unwrap() == guest);
+}
+
+#[test]
+#[ignore = "mounts a file system"]
+fn another_file_system_shares_nothing() {
+    let Some(xfs) = Xfs::new() else { return };
+    let (folder, there) = (xfs.at(), scratch());
+    let guest = guest();
+    fs::write(there.path().join("a.raw"), &guest).unwrap();
+    let from = there.path().join("a.raw").to_str().unwrap().to_string();
+    let made = convert(&folder, &[&from, "f.vhd", "-s", "fixed"]);
+    assert_eq!(number(&made, "bytes_shared"), 0);
+    run(&folder, ["compare", "f.vhd", &from]).succeeds();
+}

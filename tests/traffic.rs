@@ -1,0 +1,82 @@
+//! Bytes that are moved: what is stored is read once, holes and zeroes are not, and nothing is written twice; however many threads there are.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{noise, run, scratch, vdconv};
+use serde_json::Value;
+
+const MIB: u64 = 1 << 20;
+/// Tables, headers and descriptors of such disks, and what is looked at of a raw one before it is called so.
+const BESIDE: u64 = MIB / 2;
+const BESIDE_RAW: u64 = 3 * MIB / 2;
+/// Of 64 MiB, these MiB are data.
+const DATA: [u64; 5] = [0, 7, 8, 31, 63];
+
+/// A raw disk of holes, and data that nothing makes smaller.
+fn raw(folder: &Path) {
+    let (file, data) = (fs::File::create(folder.join("a.raw")).unwrap(), noise(MIB as usize));
+    file.set_len(64 * MIB).unwrap();
+    drop(file);
+    let mut whole = vec![0; 64 * MIB as usize];
+    for at in DATA {
+        whole[(at * MIB) as usize..((at + 1) * MIB) as usize].copy_from_slice(&data);
+    }
+    fs::write(folder.join("whole.raw"), &whole).unwrap();
+    run(folder, ["whole.raw", "a.raw", "--force"]).succeeds();
+}
+
+fn convert(folder: &Path, from: &str, to: &str, args: &[&str]) -> Value {
+    let mut command = vdconv();
+    command.current_dir(folder).env("SOURCE_DATE_EPOCH", "1700000000").args([from, to, "--json", "--force"]).args(args);
+    let ran = common::Ran::of(&mut command).succeeds();
+    serde_json::from_str(&ran.out).unwrap()
+}
+
+/// The cells that are measured, and the way back to a raw disk.
+const CELLS: [(&str, &str, &[&str]); 11] = [
+    ("a.raw", "d.vhd", &[]),
+    ("d.vhd", "s.vmdk", &["-s", "sparse"]),
+    ("d.vhd", "l.vmdk", &["-s", "flat"]),
+    ("d.vhd", "f.vhd", &["-s", "fixed"]),
+    ("f.vhd", "g.vmdk", &["-s", "sparse"]),
+    ("s.vmdk", "e.vhd", &[]),
+    ("d.vhd", "p.vmdk", &["-s", "stream"]),
+    ("d.vhd", "q.vmdk", &["-s", "stream", "--fast"]),
+    ("p.vmdk", "h.vhd", &[]),
+    ("p.vmdk", "r.vmdk", &["-s", "stream"]),
+    ("r.vmdk", "b.raw", &[]),
+];
+
+#[test]
+fn what_is_stored_is_read_once_and_written_once_and_holes_are_not() {
+    let folder = scratch();
+    raw(folder.path());
+    let data = DATA.len() as u64 * MIB;
+    for (from, to, args) in CELLS {
+        let said = convert(folder.path(), from, to, args);
+        for key in ["bytes_read", "bytes_written"] {
+            let moved = said[key].as_u64().unwrap();
+            let beside = if from == "a.raw" && key == "bytes_read" { BESIDE_RAW } else { BESIDE };
+            assert!((data..data + beside).contains(&moved), "{from} -> {to}: {key} {moved}, {data} of data");
+        }
+    }
+    assert!(fs::read(folder.path().join("b.raw")).unwrap() == fs::read(folder.path().join("whole.raw")).unwrap());
+}
+
+#[test]
+fn r23_the_bytes_are_the_same_however_many_threads_there_are() {
+    let folder = scratch();
+    raw(folder.path());
+    for (from, to, args) in CELLS {
+        let mut first = None;
+        for jobs in ["1", "2", "3", "8"] {
+            convert(folder.path(), from, to, &[args, &["-j", jobs]].concat());
+            let mut files = vec![fs::read(folder.path().join(to)).unwrap()];
+            files.extend(fs::read(folder.path().join("l-flat.vmdk")).ok().filter(|_| to == "l.vmdk"));
+            assert!(*first.get_or_insert_with(|| files.clone()) == files, "{from} -> {to} -j {jobs}");
+        }
+    }
+}
