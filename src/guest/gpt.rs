@@ -15,9 +15,6 @@ use uuid::Uuid;
 use super::bytes::{Bytes, int};
 use crate::image::{GptHeader, GptLook};
 
-/// Entries that a table may have, and bytes of all of them: more is no table of any tool.
-const MOST_ENTRIES: u32 = 16_384;
-const MOST_ARRAY: u64 = 4 << 20;
 /// Bytes of the array that are read: of a larger one the checksum stays unknown.
 const MOST_READ: u64 = 256 << 10;
 /// The sizes that a sector has.
@@ -142,10 +139,10 @@ fn copy(bytes: &mut impl Bytes, sector: u64, size: u64) -> Found {
     let raw = bytes.read(at, usize::try_from(size).unwrap_or_default());
     let header = match GptHeader::look(&raw) {
         GptLook::None => return Found::None,
-        GptLook::Sound(header) if header.here == sector && is_possible(&header, size) => header,
+        GptLook::Sound(header) if header.here == sector && header.is_possible(size) => header,
         GptLook::Sound(_) | GptLook::Damaged => return Found::Damaged,
     };
-    let whole = u64::from(header.entry_count) * u64::from(header.entry_len);
+    let whole = header.entries_len();
     let Some(start) = header.entries_at.checked_mul(size) else { return Found::Damaged };
     let mut array = Vec::new();
     while (array.len() as u64) < whole.min(MOST_READ) {
@@ -162,17 +159,6 @@ fn copy(bytes: &mut impl Bytes, sector: u64, size: u64) -> Found {
     let len = usize::try_from(header.entry_len).unwrap_or(usize::MAX);
     let entries = (1..).zip(array.chunks_exact(len)).filter_map(|(number, raw)| entry(number, raw)).collect();
     Found::Whole(header, entries)
-}
-
-/// Can there be such a table? Whether it fits the disk is another question: disks are cut.
-fn is_possible(header: &GptHeader, size: u64) -> bool {
-    let len = header.entry_len;
-    header.first_usable <= header.last_usable
-        && (1..=MOST_ENTRIES).contains(&header.entry_count)
-        && (128..=4096).contains(&len)
-        && len.is_power_of_two()
-        && u64::from(header.entry_count) * u64::from(len) <= MOST_ARRAY
-        && header.end(size).is_some()
 }
 
 fn entry(number: u32, raw: &[u8]) -> Option<Entry> {

@@ -21,6 +21,10 @@ use uuid::Uuid;
 /// Bytes of the header that have a meaning.
 const LEN: usize = 92;
 
+/// Entries that a table may have, and bytes of all of them: more is no table of any tool.
+const MOST_ENTRIES: u32 = 16_384;
+const MOST_ARRAY: u64 = 4 << 20;
+
 /// A header whose checksum is right; what it says is held against nothing else yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GptHeader {
@@ -81,6 +85,21 @@ impl GptHeader {
             entry_len: LittleEndian::read_u32(&header[84..]),
             entries_crc: LittleEndian::read_u32(&header[88..]),
         })
+    }
+
+    /// Bytes of all entries.
+    pub fn entries_len(&self) -> u64 {
+        u64::from(self.entry_count) * u64::from(self.entry_len)
+    }
+
+    /// Can there be such a table? Whether it fits the disk is another question: disks are cut.
+    pub fn is_possible(&self, sector_size: u64) -> bool {
+        self.first_usable <= self.last_usable
+            && (1..=MOST_ENTRIES).contains(&self.entry_count)
+            && (128..=4096).contains(&self.entry_len)
+            && self.entry_len.is_power_of_two()
+            && self.entries_len() <= MOST_ARRAY
+            && self.end(sector_size).is_some()
     }
 
     /// Bytes of a disk that ends with the other copy; `None` where no disk is that large.

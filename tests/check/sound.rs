@@ -99,3 +99,17 @@ fn a_grain_that_became_zero_leaves_its_place_and_is_no_finding() {
     let ran = run(folder.path(), ["check", "a.vmdk"]);
     assert_eq!((ran.status, ran.out.as_str()), (Some(0), "a.vmdk: sound (VMDK)\n"), "{}", ran.err);
 }
+
+#[test]
+fn discs_with_folders_a_udf_volume_or_a_gpt_have_no_finding() {
+    use super::common::iso::{bridge, hybrid_gpt, iso};
+    let folder = scratch();
+    let mut gpt = bridge(1000);
+    hybrid_gpt(&mut gpt);
+    // The GPT's copy takes the place of the anchor at the end.
+    for (name, image) in [("plain.iso", iso(30)), ("bridge.iso", bridge(1000)), ("gpt.iso", gpt)] {
+        std::fs::write(folder.path().join(name), image).unwrap();
+        let ran = run(folder.path(), ["check", name]);
+        assert_eq!((ran.status, ran.out), (Some(0), format!("{name}: sound (ISO image)\n")), "{}", ran.err);
+    }
+}
