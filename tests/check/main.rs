@@ -8,7 +8,11 @@ mod disc;
 #[cfg(unix)]
 mod hostile;
 #[cfg(unix)]
+mod hostile_disc;
+#[cfg(unix)]
 mod judges;
+#[cfg(unix)]
+mod judges_disc;
 #[cfg(unix)]
 mod law;
 #[cfg(unix)]

@@ -102,12 +102,24 @@ fn a_grain_that_became_zero_leaves_its_place_and_is_no_finding() {
 
 #[test]
 fn discs_with_folders_a_udf_volume_or_a_gpt_have_no_finding() {
-    use super::common::iso::{bridge, hybrid_gpt, iso};
+    use super::common::iso::{block, bridge, directory, hybrid_gpt, iso, record};
     let folder = scratch();
+    // A file in two pieces, and one on another disc of the set.
+    let mut pieces = iso(50);
+    let records = [
+        record(b"A;1", 29, 2048, 0x80),
+        record(b"A;1", 30, 100, 0),
+        [&record(b"B;1", 9000, 1, 0)[..28], &[2, 0, 0, 2, 3], b"B;1"].concat(),
+        record(b"FOLDER", 26, 2048, 2),
+    ];
+    pieces[block::ROOT * 2048..][..2048].copy_from_slice(&directory(25, 25, &records));
+    pieces[block::PRIMARY * 2048 + 120..][..4].copy_from_slice(&[2, 0, 0, 2]);
     let mut gpt = bridge(1000);
     hybrid_gpt(&mut gpt);
     // The GPT's copy takes the place of the anchor at the end.
-    for (name, image) in [("plain.iso", iso(30)), ("bridge.iso", bridge(1000)), ("gpt.iso", gpt)] {
+    for (name, image) in
+        [("plain.iso", iso(30)), ("pieces.iso", pieces), ("bridge.iso", bridge(1000)), ("gpt.iso", gpt)]
+    {
         std::fs::write(folder.path().join(name), image).unwrap();
         let ran = run(folder.path(), ["check", name]);
         assert_eq!((ran.status, ran.out), (Some(0), format!("{name}: sound (ISO image)\n")), "{}", ran.err);

@@ -7,7 +7,7 @@ use byteorder::{BigEndian, ByteOrder, LittleEndian};
 
 use super::descriptor::{Descriptor, Table};
 use super::tree::Budget;
-use super::{PATH_TABLES, against_end};
+use super::{PATH_TABLES, UNFINISHED, against_end};
 use crate::fault::Fault;
 use crate::image::Findings;
 use crate::io::{InputFile, in_memory};
@@ -28,7 +28,13 @@ pub fn look(descriptor: &Descriptor<'_>, budget: &mut Budget, findings: &mut Fin
     let len = u64::from(len);
     let fits = |table: Table| table.at + len <= file.len();
     // One outside is told of already.
-    if !fits(little) || !fits(big) || !budget.take_bytes(2 * len.min(MOST)) {
+    if !fits(little) || !fits(big) {
+        return Ok(());
+    }
+    if !budget.take_bytes(2 * len.min(MOST)) {
+        findings.note(UNFINISHED, || {
+            Fault::damaged(file.name(), little.told_at, "the path tables are too many to look at all")
+        });
         return Ok(());
     }
     let starts = (little.at, big.at);
