@@ -130,7 +130,7 @@ pub fn tagged(kind: u16, block: usize, mut raw: Vec<u8>) -> Vec<u8> {
     let crc = raw[16..].iter().fold(0u16, |mut crc, byte| {
         for bit in (0..8).rev() {
             let carry = (crc >> 15) ^ u16::from(byte >> bit & 1);
-            crc = crc << 1 ^ carry * 0x1021;
+            crc = (crc << 1) ^ (carry * 0x1021);
         }
         crc
     });

@@ -33,6 +33,24 @@ fn disc(file: &[u8]) -> Vec<Structure> {
     map.collect()
 }
 
+/// What the descriptors of a disc of ours lead to.
+fn directories() -> Vec<Structure> {
+    use super::common::iso::{OWN, block};
+    let at = |block: usize, len: usize| block * 2048..block * 2048 + len;
+    let tables = block::TABLES.iter().map(|table| {
+        let table = Structure::of("path table", 0, at(*table, 24), Guard::Unused);
+        table.fields(false, &[(0, 1), (2, 4), (6, 2), (10, 1), (12, 4), (16, 2)])
+    });
+    let records = [block::ROOT, block::FOLDER, block::JOLIET_ROOT, block::JOLIET_FOLDER].into_iter().map(|directory| {
+        let records = Structure::of("directory", 0, at(directory, 4 * OWN), Guard::Unused);
+        let fields = |record: usize| {
+            [(0, 1), (1, 1), (2, 4), (6, 4), (10, 4), (25, 1), (32, 1)].map(|(at, len)| (record + at, len))
+        };
+        records.fields(false, &[fields(0), fields(OWN), fields(2 * OWN)].concat())
+    });
+    tables.chain(records).collect()
+}
+
 /// What the committed fixtures hold, by `tests/fixtures.rs` the disk of their table.
 fn fixtures() -> Vec<Subject> {
     let read = |name: &str| fs::read(fixture(name)).unwrap();
@@ -234,7 +252,7 @@ fn snapshots() -> Vec<Subject> {
 fn discs_and_raw() -> Vec<Subject> {
     let mut image = iso::iso(200);
     iso::hybrid(&mut image);
-    let map = disc(&image);
+    let map = [disc(&image), directories()].concat();
     let mut raw = guest();
     raw[510..512].copy_from_slice(&[0x55, 0xAA]);
     // Something that is compressed, as real disks hold.

@@ -63,8 +63,10 @@ pub struct Extent {
 }
 
 impl Extent {
-    fn parse(raw: &[u8]) -> Extent {
-        Extent { len: LittleEndian::read_u32(raw), first: LittleEndian::read_u32(raw.get(4..).unwrap_or(&[0; 4])) }
+    /// The extent at an offset of a descriptor.
+    fn of(raw: &[u8; LEN], at: usize) -> Extent {
+        let number = |at: usize| raw.get(at..at + 4).map_or(0, LittleEndian::read_u32);
+        Extent { len: number(at), first: number(at + 4) }
     }
 }
 
@@ -88,7 +90,7 @@ pub enum Look {
     /// The tag, or what it sums, is not what the sums say.
     Damaged(&'static str),
     /// Its kind and its fixed part.
-    Sound(u16, [u8; LEN]),
+    Sound(u16, Box<[u8; LEN]>),
 }
 
 /// The first anchor that is sound.
@@ -98,7 +100,7 @@ pub fn anchor(file: &InputFile) -> Result<Option<Anchor>, Fault> {
         let at_end = ANCHORS_AT_END.into_iter().filter_map(|back| blocks.checked_sub(back));
         for block in [ANCHOR_BLOCK].into_iter().chain(at_end) {
             if let Look::Sound(kind::ANCHOR, raw) = look(file, block, block_size)? {
-                let (main, reserve) = (Extent::parse(&raw[16..]), Extent::parse(&raw[24..]));
+                let (main, reserve) = (Extent::of(&raw, 16), Extent::of(&raw, 24));
                 return Ok(Some(Anchor { block, block_size, main, reserve }));
             }
         }
@@ -112,9 +114,9 @@ pub fn look(file: &InputFile, block: u64, block_size: u64) -> Result<Look, Fault
     let raw = raw.get_mut(..usize::try_from(block_size).unwrap_or(LEN)).unwrap_or_default();
     let got = file.read_up_to(block.saturating_mul(block_size), raw)?;
     let Some(head) = raw.first_chunk::<LEN>().filter(|_| got >= LEN) else { return Ok(Look::Outside) };
-    let (tag, number) = (&head[..TAG], |at: usize| LittleEndian::read_u16(&head[at..]));
+    let (tag, number) = (&head[..TAG], |at: usize| head.get(at..at + 2).map_or(0, LittleEndian::read_u16));
     if tag.iter().all(|byte| *byte == 0) {
-        return Ok(Look::Sound(kind::NONE, *head));
+        return Ok(Look::Sound(kind::NONE, Box::new(*head)));
     }
     let sum = tag.iter().enumerate().filter(|(n, _)| *n != 4).fold(0u8, |sum, (_, byte)| sum.wrapping_add(*byte));
     if sum != head[4] {
@@ -127,13 +129,13 @@ pub fn look(file: &InputFile, block: u64, block_size: u64) -> Result<Look, Fault
     if u64::from(LittleEndian::read_u32(&head[12..])) != block {
         return Ok(Look::Damaged("its tag says that it belongs into another block"));
     }
-    Ok(Look::Sound(number(0), *head))
+    Ok(Look::Sound(number(0), Box::new(*head)))
 }
 
 /// CRC-16 with polynomial 0x1021, as CCITT's V.41 has it.
 fn crc(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| (crc << 1) ^ if crc & 0x8000 != 0 { 0x1021 } else { 0 })
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| (crc << 1) ^ if crc & 0x8000 != 0 { 0x1021 } else { 0 })
     })
 }
 
@@ -168,13 +170,13 @@ pub fn sequence(file: &InputFile, extent: Extent, block_size: u64) -> Result<Seq
         if left == 0 {
             break;
         }
-        let number = |raw: &[u8; LEN], at: usize| u64::from(LittleEndian::read_u32(&raw[at..]));
+        let number = |raw: &[u8; LEN], at: usize| u64::from(raw.get(at..at + 4).map_or(0, LittleEndian::read_u32));
         let damaged = match look(file, block, block_size)? {
             Look::Outside => Some("it lies outside the file"),
             Look::Damaged(what) => Some(what),
             Look::Sound(kind::NONE | kind::TERMINATOR, _) => break,
             Look::Sound(kind::POINTER, raw) => {
-                let next = Extent::parse(&raw[20..]);
+                let next = Extent::of(&raw, 20);
                 (block, left) = (u64::from(next.first), u64::from(next.len) / block_size);
                 continue;
             }

@@ -7,13 +7,10 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use super::{GPT, GPT_BACKUP, PROTECTIVE_MBR};
 use crate::fault::Fault;
+use crate::format::iso::hybrid::{ENTRIES, ENTRY, SIGNATURE};
 use crate::image::{Findings, GptHeader, GptLook, SECTOR};
 use crate::io::{InputFile, in_memory};
 
-/// Offset of the MBR's four entries, and bytes of each.
-const ENTRIES: usize = 446;
-const ENTRY: usize = 16;
-const SIGNATURE: usize = 510;
 /// The kind of the entry that guards a GPT.
 const PROTECTIVE: u8 = 0xEE;
 /// Bytes that are read at once.

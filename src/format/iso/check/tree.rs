@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::descriptor::Root;
 use super::record::{self, Record, SHORTEST, differing};
 use super::{
@@ -166,14 +168,10 @@ impl Tree<'_> {
                 }
                 None => {
                     findings.error(DIRECTORY, || {
-                        let found = rest.iter().take(SHORTEST).copied().collect::<Vec<_>>();
+                        let byte = |n: usize| rest.get(n).copied().unwrap_or_default();
                         self.odd(start + at, "a directory record that cannot be, and all behind it in the sector")
                             .found(self.path(number))
-                            .against(format!(
-                                "its length is {}, its name's {}",
-                                found.first().copied().unwrap_or_default(),
-                                found.get(SHORTEST - 2).copied().unwrap_or_default()
-                            ))
+                            .against(format!("its length is {}, its name's {}", byte(0), byte(SHORTEST - 2)))
                     });
                     at = behind;
                 }
@@ -239,7 +237,7 @@ impl Tree<'_> {
             (true, true) => findings.error(OUTSIDE, || outside("a directory lies outside the file")),
             (true, false) => self.child(number, byte, record, findings),
             (false, true) => findings.error(FILE_OUTSIDE, || outside("a file's content lies outside the image")),
-            (false, false) => findings.count("files_placed", 1),
+            (false, false) => {}
         }
     }
 
@@ -261,14 +259,11 @@ impl Tree<'_> {
     fn child(&mut self, number: u32, byte: u64, record: Record<'_>, findings: &mut Findings) {
         let depth = self.node(number).map_or(0, |node| node.depth) + 1;
         if let Some(met) = self.by_block.get(&record.content()).copied() {
-            let what = "a directory stands in two directories";
-            let make = || self.odd(byte + 2, what).found(self.path_of(number, record.name())).against(self.path(met));
+            let make =
+                |what| self.odd(byte + 2, what).found(self.path_of(number, record.name())).against(self.path(met));
             match self.is_above(met, number) {
-                true => findings.error(DIRECTORY_TWICE, || {
-                    let path = self.path_of(number, record.name());
-                    self.odd(byte + 2, "a directory that it lies in itself").found(path).against(self.path(met))
-                }),
-                false => findings.warning(DIRECTORY_TWICE, make),
+                true => findings.error(DIRECTORY_TWICE, || make("a directory that it lies in itself")),
+                false => findings.warning(DIRECTORY_TWICE, || make("a directory stands in two directories")),
             }
             return;
         }
@@ -300,7 +295,7 @@ impl Tree<'_> {
     fn shown(&self, name: &[u8]) -> String {
         let text = match self.root.wide {
             true => {
-                let units: Vec<u16> = name.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+                let units: Vec<u16> = name.chunks_exact(2).map(BigEndian::read_u16).collect();
                 String::from_utf16_lossy(&units)
             }
             false => String::from_utf8_lossy(name).into_owned(),
