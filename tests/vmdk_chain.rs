@@ -362,6 +362,20 @@ fn names_that_were_recorded_as_urls_are_understood() {
 }
 
 #[test]
+fn the_newer_state_is_told_in_a_folder_full_of_pieces_too() {
+    let hint = "parentCID=9\nparentFileNameHint=\"base.vmdk\"";
+    let f = folder(&[("base.vmdk", &base(9)), ("z.vmdk", &child(2, hint, 0x41))]);
+    // More bytes of sparse pieces, which have no descriptor of their own, than are looked at in all.
+    let mut piece = fs::read(f.path().join("base.vmdk")).unwrap();
+    piece[28..44].fill(0);
+    piece.resize(1 << 20, 0x55);
+    for n in 1..=70 {
+        fs::write(f.path().join(format!("disk-s{n:03}.vmdk")), &piece).unwrap();
+    }
+    warns(f.path(), "base.vmdk", &guest(), &["the newer state is there", "z.vmdk"]);
+}
+
+#[test]
 fn a_base_below_a_snapshot_is_read_and_the_newer_state_is_told() {
     let (f, _) = chain();
     warns(

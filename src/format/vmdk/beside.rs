@@ -15,8 +15,8 @@ use super::parse::{Parsed, descriptor_in_head, descriptor_of, printable};
 use crate::fault::{Fault, Kind};
 use crate::format::Probe;
 use crate::format::parents::base_name;
-use crate::image::Ledger;
-use crate::io::{InputFile, Neighbour, neighbours};
+use crate::image::{Ledger, SECTOR};
+use crate::io::{InputFile, Neighbour, in_memory, neighbours};
 
 /// Bytes of a file that are looked at.
 const MOST: usize = 1 << 20;
@@ -39,23 +39,29 @@ fn descriptors(file: &InputFile) -> impl Iterator<Item = (Neighbour, Parsed)> {
 
 /// The descriptor of a file, as far as its first bytes hold it.
 fn descriptor(neighbour: &Neighbour, left: &mut usize) -> Option<Parsed> {
-    // Most files of a large folder are data: told by their first sector.
+    // Most files of a large folder are data, or pieces of a split disk: told by their first sector.
     let first = neighbour.head(header::LEN);
     *left = left.saturating_sub(first.len());
-    let sparse = first.starts_with(&header::MAGIC);
-    if !sparse && !printable(&first) {
-        return None;
-    }
+    let sparse = first.first_chunk().filter(|raw| raw.starts_with(&header::MAGIC)).map(header::descriptor_area);
+    let lengths = match sparse {
+        Some((0, _) | (_, 0)) => return None,
+        Some((offset, sectors)) => {
+            let end = offset.saturating_add(sectors).saturating_mul(SECTOR);
+            [in_memory(end).min(MOST); 2]
+        }
+        None if printable(&first) => [USUAL, MOST],
+        None => return None,
+    };
     let mut head = Vec::new();
-    for most in [USUAL, MOST] {
+    for most in lengths {
         head = neighbour.head(most);
         *left = left.saturating_sub(head.len());
-        let cut = head.len() == most && (sparse || !head.contains(&0));
+        let cut = sparse.is_none() && head.len() == most && !head.contains(&0);
         if !cut {
             break;
         }
     }
-    if head.len() == MOST && !sparse && !head.contains(&0) {
+    if head.len() == MOST && sparse.is_none() && !head.contains(&0) {
         // A line that is cut would look damaged.
         head.truncate(head.iter().rposition(|byte| *byte == b'\n')?);
     }
