@@ -672,6 +672,20 @@ fn a_block_whose_entry_was_lost_is_told_and_room_without_data_is_not() {
     let at = image.len() - 512 - 8000;
     image[at] = 7;
     warns(&image, &want, &["no entry of its table leads", "found 26112 bytes"]);
+    // Every walk over the whole disk tells it; a look at single places does not search for it.
+    let folder = scratch();
+    std::fs::write(folder.path().join("a.vhd"), &image).unwrap();
+    for args in [
+        &["hash", "a.vhd"][..],
+        &["map", "a.vhd"],
+        &["check", "a.vhd"],
+        &["compare", "a.vhd", "a.vhd"],
+        &["--dry-run", "a.vhd", "o.vmdk"],
+    ] {
+        let ran = run(folder.path(), args);
+        assert!(format!("{}{}", ran.out, ran.err).contains("no entry of its table leads"), "{args:?}: {}", ran.err);
+    }
+    run(folder.path(), ["info", "a.vhd"]).succeeds();
     // Less than a block is nobody's block.
     let image = changed(|i| {
         let footer = i.len() - 512;

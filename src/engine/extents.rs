@@ -64,12 +64,14 @@ pub struct Extents {
     end: u64,
     /// The one that the next is held against.
     held: Option<MapExtent>,
+    /// It came to its end, by itself or by an error.
+    ended: bool,
 }
 
 impl Extents {
     /// Over all of `disk`.
     pub fn new(disk: &Disk) -> Extents {
-        Extents { cursor: Cursor::new(disk), at: 0, end: disk.facts.virtual_size, held: None }
+        Extents { cursor: Cursor::new(disk), at: 0, end: disk.facts.virtual_size, held: None, ended: false }
     }
 
     fn draw(&mut self) -> Result<MapExtent, Fault> {
@@ -96,7 +98,7 @@ impl Iterator for Extents {
                 Ok(next) => next,
                 Err(fault) => {
                     self.at = self.end;
-                    self.held = None;
+                    (self.held, self.ended) = (None, true);
                     return Some(Err(fault));
                 }
             };
@@ -112,6 +114,11 @@ impl Iterator for Extents {
                     }
                 }
             }
+        }
+        if !std::mem::replace(&mut self.ended, true)
+            && let Err(fault) = self.cursor.walked()
+        {
+            return Some(Err(fault));
         }
         self.held.take().map(Ok)
     }
@@ -144,6 +151,10 @@ mod tests {
                 _ => Here::Lost(Fault::new(Kind::Damaged, "toy", "lost")),
             };
             Ok(Run::new(from..limit.min((sector as u64 + 1) * 512), here))
+        }
+
+        fn walked(&self) -> Result<(), Fault> {
+            Ok(())
         }
 
         fn unpacker(&self) -> Option<Box<dyn Unpack>> {

@@ -127,6 +127,11 @@ impl Cursor {
         Cursor { resolver: disk.chain.resolver(), files: disk.files().to_vec(), data: HashMap::new() }
     }
 
+    /// The whole disk was walked.
+    pub(super) fn walked(&self) -> Result<(), Fault> {
+        self.resolver.walked()
+    }
+
     /// The run at `from`; a plain one is cut where its file has a hole, and is zero inside it.
     fn run(&mut self, from: u64, limit: u64) -> Result<(usize, Run), Fault> {
         let (depth, run, hole) = self.found(from, limit)?;
@@ -226,6 +231,8 @@ fn join(runs: &mut Vec<(usize, Run)>, depth: usize, run: Run) {
 impl Feed for MapFeed {
     fn next(&mut self) -> Result<Option<Drawn>, Fault> {
         if self.at >= self.end {
+            self.source.walked()?;
+            self.base.as_ref().map_or(Ok(()), Cursor::walked)?;
             return Ok(None);
         }
         let zeroes = self.zeroes()?;

@@ -46,6 +46,10 @@ impl Layer for Linear {
         Ok(Run::new(from..limit, here))
     }
 
+    fn walked(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn unpacker(&self) -> Option<Box<dyn Unpack>> {
         None
     }

@@ -6,9 +6,8 @@ use crate::io::{FileId, in_memory};
 
 /// Bytes of the guest that may be read, and as many that may be unpacked.
 const MOST: u64 = 4 << 20;
-/// Bytes that may be read of the image's files, its tables included. A VHD's table, up to 16 MiB, is looked through when its last block
-/// is asked for, which is where the copy of a GPT lies.
-const MOST_OF_FILES: u64 = 24 << 20;
+/// Bytes that may be read of the image's files, its tables included.
+const MOST_OF_FILES: u64 = 8 << 20;
 /// Questions to layers: a chain may have a thousand.
 const MOST_ASKED: u64 = 200_000;
 /// Bytes of one read.

@@ -52,6 +52,10 @@ impl Layer for Nothing {
         Ok(Run::new(from..limit, Here::Absent))
     }
 
+    fn walked(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn unpacker(&self) -> Option<Box<dyn Unpack>> {
         None
     }
@@ -94,6 +98,11 @@ impl Resolver {
             limit = run.guest.end; // what the parent answers may not outrun what the child left open
         }
         Ok((last, Run::new(from..limit, Here::Absent)))
+    }
+
+    /// The whole disk was walked.
+    pub fn walked(&self) -> Result<(), Fault> {
+        self.layers.iter().try_for_each(|layer| layer.walked())
     }
 
     fn run_of(&mut self, depth: usize, from: u64, limit: u64) -> Result<Run, Fault> {
@@ -159,6 +168,10 @@ mod tests {
                 *at += from % 512;
             }
             Ok(run)
+        }
+
+        fn walked(&self) -> Result<(), Fault> {
+            Ok(())
         }
 
         fn unpacker(&self) -> Option<Box<dyn Unpack>> {

@@ -24,6 +24,10 @@ impl<L: Layer> Layer for Contract<L> {
         Ok(run)
     }
 
+    fn walked(&self) -> Result<(), Fault> {
+        self.0.walked()
+    }
+
     fn unpacker(&self) -> Option<Box<dyn Unpack>> {
         self.0.unpacker()
     }
@@ -36,6 +40,10 @@ impl<L: Layer + ?Sized> Layer for std::sync::Arc<L> {
 
     fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault> {
         (**self).run_at(from, limit)
+    }
+
+    fn walked(&self) -> Result<(), Fault> {
+        (**self).walked()
     }
 
     fn unpacker(&self) -> Option<Box<dyn Unpack>> {

@@ -16,6 +16,10 @@ pub trait Layer: Send + Sync {
     /// the medium does not give, is a run that is `Lost`; an error is any other refusal of the system's.
     fn run_at(&self, from: u64, limit: u64) -> Result<Run, Fault>;
 
+    /// A walk over the whole disk has come to its end: what only that tells, and nobody who looks at a single place pays for, is told
+    /// now. May be called more than once.
+    fn walked(&self) -> Result<(), Fault>;
+
     /// A decoder for a worker of its own; `None` where a layer has no packed runs.
     fn unpacker(&self) -> Option<Box<dyn Unpack>>;
 }

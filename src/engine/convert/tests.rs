@@ -68,6 +68,10 @@ impl Layer for Toy {
         Ok(Run::new(from..end, here))
     }
 
+    fn walked(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn unpacker(&self) -> Option<Box<dyn Unpack>> {
         Some(Box::new(Turn(Arc::clone(&self.file))))
     }

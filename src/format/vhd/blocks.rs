@@ -193,8 +193,8 @@ impl Blocks {
         })
     }
 
-    /// When the walk has come to the disk's end: a warning where the file has room for blocks that no entry names, and data in it. Volumes
-    /// have room behind their blocks, and old data there.
+    /// A warning where the file has room for blocks that no entry names, and data in it. Volumes have room behind their blocks, and old
+    /// data there. Reads the whole table.
     fn warn_of_unnamed(&self) -> Result<(), Fault> {
         if self.counted.swap(true, Ordering::Relaxed) || self.file.is_block_device() {
             return Ok(());
@@ -253,13 +253,6 @@ impl Layer for Blocks {
         let index = u32::try_from(from / self.shape.block_size).unwrap_or(u32::MAX);
         let start = u64::from(index) * self.shape.block_size;
         let entry = self.bat.entry(index)?;
-        let last = match entry {
-            Entry::Unallocated { until } | Entry::Unread { until, .. } => until,
-            Entry::At(_) | Entry::Overlapping(_) => index + 1,
-        };
-        if u64::from(last) * self.shape.block_size >= self.shape.size {
-            self.warn_of_unnamed()?;
-        }
         let (sector, overlapping) = match entry {
             Entry::Unallocated { until } => {
                 let end = limit.min(u64::from(until) * self.shape.block_size);
@@ -296,6 +289,10 @@ impl Layer for Blocks {
                 if stored { plain(end) } else { Run::new(from..end, clear()) }
             }
         })
+    }
+
+    fn walked(&self) -> Result<(), Fault> {
+        self.warn_of_unnamed()
     }
 
     fn unpacker(&self) -> Option<Box<dyn Unpack>> {

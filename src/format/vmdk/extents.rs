@@ -127,6 +127,10 @@ impl Layer for Extents {
         })
     }
 
+    fn walked(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn unpacker(&self) -> Option<Box<dyn Unpack>> {
         let streams: Vec<_> = self
             .parts
