@@ -160,3 +160,70 @@ mod large {
         }
     }
 }
+
+/// EFI system partitions that mkfs.fat made and mtools filled.
+#[cfg(unix)]
+mod efi_system {
+    use std::process::Command;
+
+    use common::has_program;
+    use common::judge::tool;
+
+    use super::*;
+
+    /// A disk with one EFI system partition, from byte 1 MiB to its end, of FAT with entries of `bits` bits and these files.
+    fn disk(folder: &Path, bits: u32, mebibytes: u64, files: &[&str]) -> Value {
+        let (part, loader) = (folder.join("part"), folder.join("loader"));
+        fs::File::create(&part).unwrap().set_len(mebibytes << 20).unwrap();
+        fs::write(&loader, vec![0x4D; 70_000]).unwrap();
+        tool(Command::new("mkfs.fat").args(["-F", &bits.to_string()]).arg(&part));
+        let mut made: Vec<String> = Vec::new();
+        for file in files {
+            for (at, _) in file.match_indices('/') {
+                if !made.iter().any(|folder| *folder == file[..at]) {
+                    made.push(file[..at].to_string());
+                    tool(Command::new("mmd").arg("-i").arg(&part).arg(format!("::{}", &file[..at])));
+                }
+            }
+            tool(Command::new("mcopy").arg("-i").arg(&part).arg(&loader).arg(format!("::{file}")));
+        }
+        let mut bytes = vec![0; 1 << 20];
+        bytes[450] = 0xEF;
+        bytes[454..458].copy_from_slice(&2048u32.to_le_bytes());
+        bytes[458..462].copy_from_slice(&((mebibytes << 11) as u32).to_le_bytes());
+        bytes[510..512].copy_from_slice(&[0x55, 0xAA]);
+        bytes.extend(fs::read(&part).unwrap());
+        fs::write(folder.join("a.raw"), bytes).unwrap();
+        info(folder, "a.raw")
+    }
+
+    #[test]
+    #[ignore = "needs mkfs.fat and mtools"]
+    fn loaders_in_what_mkfs_fat_and_mtools_wrote_are_found() {
+        if !has_program("mkfs.fat") || !has_program("mcopy") {
+            return;
+        }
+        let folder = scratch();
+        // More in the folder than a cluster has room for, long names in front.
+        let crowd: Vec<String> = (0..60).map(|n| format!("EFI/BOOT/another long name of a file {n}")).collect();
+        let mut many: Vec<&str> = crowd.iter().map(String::as_str).collect();
+        many.extend(["EFI/BOOT/bootx64.efi", "EFI/Microsoft/Boot/bootmgfw.efi"]);
+        for (bits, size, word) in [(12, 12, "fat12"), (16, 40, "fat16"), (32, 48, "fat32")] {
+            for (files, fallback, windows) in [
+                (&["EFI/BOOT/BOOTX64.EFI", "EFI/debian/grubx64.efi"][..], &["x64"][..], false),
+                (&many, &["x64"], true),
+                (&["EFI/debian/grubx64.efi"], &[], false),
+                (&[], &[], false),
+                (&["efi/boot/BootAA64.efi"], &["ARM64"], false),
+            ] {
+                let image = disk(folder.path(), bits, size, files);
+                let partition = &image["partitions"][0];
+                assert_eq!(partition["file_system"], word);
+                let want = serde_json::json!({ "fallback": fallback, "windows": windows });
+                assert_eq!(partition["loaders"], want, "{word} {files:?}");
+                let told = image["advice"].to_string().contains("partition 1: no EFI/BOOT/BOOT*.EFI");
+                assert_eq!((told, &image["boot"]["kind"]), (fallback.is_empty(), &"efi".into()), "{image}");
+            }
+        }
+    }
+}

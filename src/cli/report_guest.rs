@@ -1,7 +1,7 @@
 //! What lies inside a disk, in the shapes of `--json`.
 
 use serde::Serialize;
-use vdconv::guest::{Boot, FileSystem, Guest, Partition, Table};
+use vdconv::guest::{Boot, FileSystem, Guest, Loaders, Partition, Table};
 
 use super::report::Problem;
 
@@ -42,6 +42,14 @@ struct PartitionShape {
     file_system: Option<&'static str>,
     label: Option<String>,
     file_system_size: Option<u64>,
+    /// Of an EFI system partition that was looked into.
+    loaders: Option<LoadersShape>,
+}
+
+#[derive(Serialize)]
+struct LoadersShape {
+    fallback: Vec<&'static str>,
+    windows: bool,
 }
 
 #[derive(Serialize)]
@@ -99,6 +107,7 @@ impl From<Partition> for PartitionShape {
             file_system: word,
             label,
             file_system_size: len,
+            loaders: partition.loaders.map(|Loaders { fallback, windows }| LoadersShape { fallback, windows }),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What lies inside a disk, as lines of `info`.
 
-use vdconv::guest::{FileSystem, Guest, Partition, TableKind};
+use vdconv::guest::{FileSystem, Guest, Loaders, Partition, TableKind};
 
 use super::show;
 
@@ -66,7 +66,15 @@ pub fn what(partition: &Partition) -> String {
     let name = partition.name.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
     let active = if partition.active { ", active" } else { "" };
     let inside = partition.file_system.as_ref().map(|found| format!(": {}", described(found))).unwrap_or_default();
-    format!("{kind}{name}{active}{inside}")
+    let loaders = partition.loaders.as_ref().map(starts).unwrap_or_default();
+    format!("{kind}{name}{active}{inside}{loaders}")
+}
+
+/// The loaders of an EFI system partition.
+fn starts(loaders: &Loaders) -> String {
+    let windows = loaders.windows.then_some("Windows' own");
+    let all: Vec<&str> = loaders.fallback.iter().copied().chain(windows).collect();
+    if all.is_empty() { ", no loader".into() } else { format!(", loader: {}", all.join(", ")) }
 }
 
 fn described(found: &FileSystem) -> String {

@@ -1,7 +1,7 @@
 //! How a machine boots from a disk, as far as the disk tells.
 //!
-//! The type of a partition decides, its files are not looked at: an EFI system partition may be empty, and then only an entry in the
-//! machine's own memory, which no disk carries, led to its loader.
+//! The type of a partition decides, not its files: an EFI system partition may be empty, and then only an entry in the machine's own
+//! memory, which no disk carries, led to its loader. What is in it is told beside.
 
 use super::filesystem::FileSystem;
 use super::gpt::kind;

@@ -6,6 +6,7 @@
 mod advice;
 mod boot;
 mod bytes;
+mod efi_system;
 mod fat;
 mod filesystem;
 mod gpt;
@@ -13,6 +14,7 @@ mod mbr;
 mod partition;
 
 pub use boot::{Boot, BootKind};
+pub use efi_system::Loaders;
 pub use filesystem::FileSystem;
 pub use gpt::Copy;
 pub use partition::{MOST as MOST_PARTITIONS, Partition, Table, TableKind};
@@ -21,6 +23,9 @@ use bytes::{Bytes, GuestBytes};
 
 use crate::fault::Fault;
 use crate::image::{Disk, Facts};
+
+/// EFI system partitions that are looked into.
+const MOST_EFI_SYSTEMS: usize = 2;
 
 /// What was seen.
 #[derive(Debug, Clone)]
@@ -75,6 +80,9 @@ fn probe(bytes: &mut impl Bytes, facts: &Facts) -> Guest {
         if partition.start > 0 && partition.start < size {
             partition.file_system = filesystem::look(bytes, partition.start, partition.len);
         }
+    }
+    for partition in partitions.iter_mut().filter(|partition| partition.is_efi_system()).take(MOST_EFI_SYSTEMS) {
+        partition.loaders = efi_system::look(bytes, partition.start);
     }
     let private = bytes.read(6 * 512, 8) == b"PRIVHEAD";
     let boot = match &facts.disc_boots {

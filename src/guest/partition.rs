@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::bytes::Bytes;
+use super::efi_system::Loaders;
 use super::filesystem::{self, FileSystem};
 use super::gpt::{self, Copy, Gpt};
 use super::mbr::{self, Mbr};
@@ -83,6 +84,8 @@ pub struct Partition {
     pub active: bool,
     /// What is in it.
     pub file_system: Option<FileSystem>,
+    /// Of an EFI system partition that was looked into: what starts from it.
+    pub loaders: Option<Loaders>,
 }
 
 /// The table of a disk of `len` bytes, its first sector where that is one, and the partitions, without what is in them.
@@ -132,6 +135,7 @@ fn of_gpt(table: &mut Table, gpt: Gpt, mbr: Option<&Mbr>) -> Vec<Partition> {
         name: Some(entry.name).filter(|name| !name.is_empty()),
         active: entry.legacy_boot,
         file_system: None,
+        loaders: None,
     });
     partitions.collect()
 }
@@ -156,6 +160,7 @@ fn of_mbr(table: &mut Table, bytes: &mut impl Bytes, mbr: &Mbr) -> Vec<Partition
         name: None,
         active: entry.active,
         file_system: None,
+        loaders: None,
     });
     partitions.collect()
 }
@@ -164,6 +169,14 @@ impl Partition {
     /// Does it hold other partitions, or guard a table, and nothing of its own?
     pub fn is_frame(&self) -> bool {
         self.guid.is_none() && matches!(self.kind.as_str(), "05" | "0f" | "85" | "ee")
+    }
+
+    /// Does firmware look for its loaders here?
+    pub fn is_efi_system(&self) -> bool {
+        match self.guid {
+            Some(guid) => guid == gpt::kind::EFI_SYSTEM,
+            None => self.kind == format!("{:02x}", mbr::EFI_SYSTEM),
+        }
     }
 
     /// The byte behind it.
