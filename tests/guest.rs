@@ -227,3 +227,151 @@ mod efi_system {
         }
     }
 }
+
+/// Disks that the tools of Linux partition, held against what sfdisk reads.
+#[cfg(unix)]
+mod recipes {
+    use std::process::{Command, Stdio};
+
+    use common::has_program;
+    use common::judge::tool;
+
+    use super::*;
+
+    const SIZE: u64 = 64 << 20;
+
+    /// Runs a program on the disk, with these answers on its standard input.
+    fn make(disk: &Path, program: &str, args: &[&str], answers: &str) {
+        let mut command = Command::new(program);
+        let child = command.args(args).arg(disk).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = child.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), answers.as_bytes()).unwrap();
+        // It fails to tell the kernel of what is no device.
+        child.wait().unwrap();
+    }
+
+    fn fresh(disk: &Path) {
+        fs::File::create(disk).unwrap().set_len(SIZE).unwrap();
+    }
+
+    /// Start, length and type of each partition, as sfdisk reads them.
+    fn judged(disk: &Path) -> Vec<(u64, u64, String)> {
+        let report: Value = serde_json::from_str(&tool(Command::new("sfdisk").arg("--json").arg(disk))).unwrap();
+        let number = |value: &Value| value.as_u64().unwrap() * 512;
+        let partitions = report["partitiontable"]["partitions"].as_array().unwrap().iter();
+        partitions.map(|p| (number(&p["start"]), number(&p["size"]), kind(p["type"].as_str().unwrap()))).collect()
+    }
+
+    fn ours(image: &Value) -> Vec<(u64, u64, String)> {
+        let number = |value: &Value| value.as_u64().unwrap();
+        let partitions = image["partitions"].as_array().unwrap().iter();
+        partitions.map(|p| (number(&p["start"]), number(&p["length"]), kind(p["type"].as_str().unwrap()))).collect()
+    }
+
+    fn kind(text: &str) -> String {
+        text.trim_start_matches('0').to_ascii_lowercase()
+    }
+
+    /// What info says of the disk, whose table and boot must be these.
+    #[track_caller]
+    fn looked_at(disk: &Path, table: &str, boot: &str, advice: &[&str]) -> Value {
+        let image = info(disk.parent().unwrap(), "a.raw");
+        assert_eq!(
+            (&image["partition_table"]["kind"], &image["boot"]["kind"]),
+            (&table.into(), &boot.into()),
+            "{image}"
+        );
+        let told = image["advice"].as_array().unwrap();
+        assert_eq!(told.len(), advice.len(), "{told:?}");
+        for (told, text) in told.iter().zip(advice) {
+            assert!(told.as_str().unwrap().contains(text), "{told}");
+        }
+        image
+    }
+
+    #[test]
+    #[ignore = "needs sgdisk and sfdisk"]
+    fn gpts_of_sgdisk_whole_grown_and_cut_are_told() {
+        if !has_program("sgdisk") || !has_program("sfdisk") {
+            return;
+        }
+        let folder = scratch();
+        let disk = folder.path().join("a.raw");
+        let resize = |len: u64| fs::File::options().write(true).open(&disk).unwrap().set_len(len).unwrap();
+        fresh(&disk);
+        make(&disk, "sgdisk", &["-o", "-n", "1:2048:+8M", "-t", "1:EF00", "-n", "2:0:0"], "");
+        let want = judged(&disk);
+        assert_eq!(want.len(), 2);
+        assert_eq!(ours(&looked_at(&disk, "gpt", "efi", &[])), want);
+        resize(SIZE + (16 << 20));
+        assert_eq!(ours(&looked_at(&disk, "gpt", "efi", &["16777216 bytes smaller"])), want);
+        resize(SIZE - 8192);
+        assert_eq!(ours(&looked_at(&disk, "gpt", "efi", &["8192 bytes are missing"])), want);
+        resize(SIZE - (1 << 20));
+        let behind = want[1].0 + want[1].1 - (SIZE - (1 << 20));
+        let behind = format!("partition 2 ends {behind} bytes behind");
+        assert_eq!(ours(&looked_at(&disk, "gpt", "efi", &["1048576 bytes are missing", &behind])), want);
+        fresh(&disk);
+        make(
+            &disk,
+            "sgdisk",
+            &["-o", "-n", "1:2048:+1M", "-t", "1:EF02", "-n", "2:0:+8M", "-t", "2:EF00", "-n", "3:0:0"],
+            "",
+        );
+        let want = judged(&disk);
+        assert_eq!((want.len(), ours(&looked_at(&disk, "gpt", "either", &[]))), (3, want.clone()));
+        make(&disk, "sgdisk", &["-h", "1:2"], "");
+        let image = looked_at(&disk, "gpt", "either", &[]);
+        assert_eq!((&image["partition_table"]["hybrid_mbr"], ours(&image)), (&true.into(), want));
+    }
+
+    #[test]
+    #[ignore = "needs fdisk and sfdisk"]
+    fn tables_of_fdisk_for_large_sectors_and_with_logical_partitions_are_told() {
+        if !has_program("fdisk") || !has_program("sfdisk") {
+            return;
+        }
+        let folder = scratch();
+        let disk = folder.path().join("a.raw");
+        fresh(&disk);
+        make(&disk, "fdisk", &["-b", "4096"], "g\nn\n1\n256\n1279\nt\n1\nn\n2\n1280\n3327\nw\n");
+        let image = looked_at(&disk, "gpt", "efi", &["made for sectors of 4096 bytes"]);
+        let places: Vec<_> = ours(&image).into_iter().map(|(start, len, _)| (start, len)).collect();
+        assert_eq!(places, [(1 << 20, 4 << 20), (5 << 20, 8 << 20)]);
+        fresh(&disk);
+        let script = "label: dos\nstart=2048,size=16384,type=83,bootable\nstart=18432,size=112640,type=f\n\
+                      start=20480,size=20480,type=83\nstart=43008,size=10240,type=82\n";
+        make(&disk, "sfdisk", &["-q"], script);
+        let want = judged(&disk);
+        assert_eq!((want.len(), ours(&looked_at(&disk, "mbr", "unknown", &[]))), (4, want));
+    }
+
+    #[test]
+    #[ignore = "needs xorriso, mkfs.fat and mtools"]
+    fn a_hybrid_disc_whose_mbr_guards_no_gpt_is_no_reason_to_worry() {
+        if !has_program("xorriso") || !has_program("mkfs.fat") {
+            return;
+        }
+        let folder = scratch();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("tree")).unwrap();
+        fs::File::create(path("tree/efi.img")).unwrap().set_len(1440 << 10).unwrap();
+        tool(Command::new("mkfs.fat").arg(path("tree/efi.img")));
+        fs::write(path("tree/bios.bin"), vec![0x90; 4096]).unwrap();
+        // Any code: xorriso wants 432 bytes of it.
+        fs::write(path("mbr.bin"), vec![0x90; 432]).unwrap();
+        let args = "-as mkisofs -quiet -o a.iso -isohybrid-mbr mbr.bin -b bios.bin -c boot.cat -no-emul-boot -boot-load-size 4 \
+                    -boot-info-table -eltorito-alt-boot -e efi.img -no-emul-boot -isohybrid-gpt-basdat tree";
+        tool(Command::new("xorriso").current_dir(folder.path()).args(args.split_whitespace()));
+        let image = info(folder.path(), "a.iso");
+        assert_eq!((&image["partition_table"]["kind"], &image["boot"]["kind"]), (&"gpt".into(), &"either".into()));
+        assert_eq!(
+            (&image["partition_table"]["protective_mbr"], &image["advice"]),
+            (&false.into(), &serde_json::json!([]))
+        );
+        // A disk with the same table is one that Linux finds no partitions on.
+        fs::write(path("b.raw"), fs::read(path("a.iso")).unwrap()).unwrap();
+        let ran = run(folder.path(), ["info", "-f", "raw", "b.raw"]);
+        assert!(ran.out.contains("the MBR does not guard the GPT"), "{}", ran.out);
+    }
+}

@@ -44,7 +44,8 @@ fn about_table(facts: &Facts, guest: &Guest, lines: &mut Vec<String>) {
     if table.kind == TableKind::Mbr && table.protective {
         lines.push("the MBR guards a GPT, and no copy of it is sound: the disk was cut, or the GPT overwritten".into());
     }
-    if table.kind == TableKind::Gpt && !table.protective {
+    // Hybrid optical images list in their MBR what a BIOS needs, and are started as discs.
+    if table.kind == TableKind::Gpt && !table.protective && facts.disc_boots.is_none() {
         lines.push("the MBR does not guard the GPT: Linux and others will not look for it".into());
     }
     match (table.primary, table.backup, table.made_for) {
