@@ -136,3 +136,22 @@ fn what_xorriso_makes_comes_back_byte_for_byte_and_is_refused_when_cut() {
         assert!(!names(f.path()).contains(&"cut.vmdk".to_string()));
     }
 }
+
+#[test]
+#[ignore = "needs mkudffs"]
+fn the_name_of_a_udf_volume_is_told_in_any_block_size_and_script() {
+    if !has_program("mkudffs") {
+        return;
+    }
+    let f = scratch();
+    for (block, label) in [("512", "UDFDISK"), ("2048", "Диск"), ("4096", "née")] {
+        let path = f.path().join("a.iso");
+        fs::File::create(&path).unwrap().set_len(16 << 20).unwrap();
+        let made = Command::new("mkudffs").args(["--utf8", "-b", block, "-l", label]).arg(&path).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let ran = run(f.path(), ["info", "a.iso"]).succeeds();
+        assert!(ran.out.contains(&format!("volume id = {label}\n")), "{block}: {}", ran.out);
+        fs::File::options().write(true).open(&path).unwrap().set_len(8 << 20).unwrap();
+        refused(f.path(), "a.iso", &["the ISO image is truncated"]);
+    }
+}

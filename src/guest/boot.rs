@@ -62,7 +62,7 @@ pub fn of_disk(table: &Table, mbr: Option<&Mbr>, partitions: &[Partition], whole
             Some(_) if table.boot_signature => {
                 boot(BootKind::Bios, "no partition table; a boot sector that a BIOS starts, if at all")
             }
-            Some(_) => unknown("a file system without a partition table"),
+            Some(_) => unknown("no partition table and no boot sector"),
             None => unknown("no partition table and no file system that is known"),
         },
     }

@@ -6,6 +6,8 @@
 //! has 32 bytes: a name of 8 and 3 (the first byte 0: the directory ends; E5: it was deleted), attributes at 11, the first cluster at 20
 //! (its upper half) and 26. With attributes 0F it holds 13 units of the long name of the next entry, the last part first.
 
+use byteorder::{ByteOrder, LittleEndian};
+
 use super::bytes::{Bytes, int};
 use super::fat::{Kind, Shape};
 
@@ -174,7 +176,8 @@ impl Listing {
         }
         if attributes & 0x3F == 0x0F {
             let places = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
-            let mut units: Vec<u16> = places.iter().map(|at| int::le::<2>(raw, *at) as u16).collect();
+            let unit = |at: usize| raw.get(at..at + 2).map_or(0, LittleEndian::read_u16);
+            let mut units: Vec<u16> = places.into_iter().map(unit).collect();
             // Longer than any name: not a name.
             if self.units.len() < 260 {
                 units.append(&mut self.units);

@@ -275,8 +275,9 @@ fn optical<B: Bytes>(room: &mut Room<'_, B>) -> Option<FileSystem> {
     match first.get(1..6) {
         Some(b"CD001") => Some(FileSystem { label: text(&first, 40, 32), ..FileSystem::new("iso9660", "ISO 9660") }),
         Some(b"BEA01") => {
-            let second = room.read(0x8800, 8);
-            int::is(&second, 1, b"NSR0").then(|| FileSystem::new("udf", "UDF"))
+            // The next sector, of the size that the volume has.
+            let second = [0x8800, 0x9000].iter().any(|at| int::is(&room.read(*at, 8), 1, b"NSR0"));
+            second.then(|| FileSystem::new("udf", "UDF"))
         }
         _ => None,
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::hybrid::is_hybrid;
-use super::udf;
+use super::udf::{self, Udf};
 use super::volume::{self, Volume};
 use crate::fault::{Fault, Kind};
 use crate::format::Opening;
@@ -28,12 +28,15 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
             .at(volume::SYSTEM_AREA)
             .advice("if it is a raw disk: -f raw"));
     }
-    let volume = volume::read(&file)?;
-    let udf_end = match &volume.udf {
-        Some(_) => udf::end(&file)?,
-        None => None,
+    let mut volume = volume::read(&file)?;
+    let udf = match &volume.udf {
+        Some(_) => udf::volume(&file)?,
+        None => Udf::default(),
     };
-    if volume.udf.is_some() && udf_end.is_none() {
+    if volume.id.is_empty() {
+        volume.id = udf.id;
+    }
+    if volume.udf.is_some() && udf.end.is_none() {
         let lost = Fault::damaged(
             file.name(),
             file.len(),
@@ -53,7 +56,7 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
     if gpt_end.is_none() && head.get(512..520) == Some(b"EFI PART") {
         opening.ledger.warn(Fault::damaged(file.name(), 512, "the GPT header of the hybrid image is damaged"));
     }
-    let cut = hold_against_length(opening, &file, [volume.size, udf_end, gpt_end])?;
+    let cut = hold_against_length(opening, &file, [volume.size, udf.end, gpt_end])?;
     let end = cut.as_ref().map_or(file.len(), |(end, _)| *end);
 
     let size = end.checked_next_multiple_of(SECTOR).filter(|size| i64::try_from(*size).is_ok());

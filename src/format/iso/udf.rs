@@ -1,4 +1,4 @@
-//! A UDF volume: where its descriptors lie, and where it ends.
+//! A UDF volume: where its descriptors lie, where it ends, and its name.
 //!
 //! Source: ECMA-167, part 3. An anchor, at block 256 or at the volume's end, leads to two sequences of descriptors that say the same.
 //! Each descriptor has a tag of 16 bytes in front; all little-endian:
@@ -8,7 +8,7 @@
 //! |    2 | anchor           | 16: bytes and block of the main sequence, 24: of the reserve                        |
 //! |    3 | pointer          | 20: bytes and block of where the sequence goes on                                   |
 //! |    5 | partition        | 188: first block, 192: blocks                                                       |
-//! |    6 | logical volume   | 212: bytes of a block                                                               |
+//! |    6 | logical volume   | 84: name, 128 bytes; 212: bytes of a block                                          |
 //! |    8 | terminator       |                                                                                     |
 //!
 //! | offset | bytes | field of a tag | reading                                                                         |
@@ -18,8 +18,10 @@
 //! |      8 |     2 | CRC            | CRC-16 of what follows the tag, polynomial 0x1021, begun with 0                 |
 //! |     10 |     2 | bytes summed   |                                                                                 |
 //! |     12 |     4 | block          | in which it stands                                                              |
+//!
+//! A name begins with the bits of its characters, 8 or 16 (big-endian), and its last byte is its length, that first byte included.
 
-use byteorder::{ByteOrder, LittleEndian};
+use byteorder::{BigEndian, ByteOrder, LittleEndian};
 
 use crate::fault::Fault;
 use crate::io::InputFile;
@@ -146,6 +148,8 @@ pub struct Sequence {
     blocks: u64,
     /// Bytes of a logical block.
     logical: Option<u64>,
+    /// The name of the logical volume.
+    name: String,
     /// The first descriptor that is not sound: its byte, and what is wrong.
     pub damaged: Option<(u64, &'static str)>,
 }
@@ -183,7 +187,10 @@ pub fn sequence(file: &InputFile, extent: Extent, block_size: u64) -> Result<Seq
             Look::Sound(kind, raw) => {
                 match kind {
                     kind::PARTITION => sequence.blocks = sequence.blocks.max(number(&raw, 188) + number(&raw, 192)),
-                    kind::LOGICAL_VOLUME => sequence.logical = Some(number(&raw, 212)),
+                    kind::LOGICAL_VOLUME => {
+                        sequence.logical = Some(number(&raw, 212));
+                        sequence.name = text(&raw[84..212]);
+                    }
                     _ => {}
                 }
                 None
@@ -198,16 +205,38 @@ pub fn sequence(file: &InputFile, extent: Extent, block_size: u64) -> Result<Seq
     Ok(sequence)
 }
 
-/// The byte behind the last partition; `None` where no anchor or partition is found.
-pub fn end(file: &InputFile) -> Result<Option<u64>, Fault> {
-    let Some(anchor) = anchor(file)? else { return Ok(None) };
+/// What the descriptors say.
+#[derive(Debug, Default)]
+pub struct Udf {
+    /// The byte behind the last partition, where there is one.
+    pub end: Option<u64>,
+    /// The name of the volume.
+    pub id: String,
+}
+
+/// Reads the descriptors that an anchor leads to, those of the reserve where the others name no partition; without an anchor nothing is
+/// known.
+pub fn volume(file: &InputFile) -> Result<Udf, Fault> {
+    let Some(anchor) = anchor(file)? else { return Ok(Udf::default()) };
     for extent in [anchor.main, anchor.reserve] {
-        let found = sequence(file, extent, anchor.block_size)?.end(anchor.block_size);
-        if found.is_some() {
-            return Ok(found);
+        let found = sequence(file, extent, anchor.block_size)?;
+        if let Some(end) = found.end(anchor.block_size) {
+            return Ok(Udf { end: Some(end), id: found.name });
         }
     }
-    Ok(None)
+    Ok(Udf::default())
+}
+
+/// A name in the characters of UDF; nothing where it is in none of them.
+fn text(field: &[u8]) -> String {
+    let len = field.last().map_or(0, |len| usize::from(*len)).min(field.len().saturating_sub(1));
+    match field.get(..len).and_then(<[u8]>::split_first) {
+        Some((8, latin)) => latin.iter().map(|byte| char::from(*byte)).collect(),
+        Some((16, wide)) => {
+            String::from_utf16_lossy(&wide.chunks_exact(2).map(BigEndian::read_u16).collect::<Vec<_>>())
+        }
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -218,5 +247,20 @@ mod tests {
     fn the_crc_is_that_of_the_standard() {
         // The example of ECMA-167, 7.2.6.
         assert_eq!(crc(&[0x70, 0x6A, 0x77]), 0x3299);
+    }
+
+    #[test]
+    fn names_have_the_width_and_the_length_that_they_state() {
+        let field = |bytes: &[u8], len: u8| {
+            let mut field = [0; 128];
+            field[..bytes.len()].copy_from_slice(bytes);
+            field[127] = len;
+            text(&field)
+        };
+        assert_eq!(field(b"\x08Disk \xE9 rest", 7), "Disk é");
+        assert_eq!(field(b"\x10\x04\x14\x00i\x00!", 5), "Дi");
+        // None, of no known width, and longer than its field.
+        assert_eq!((field(b"", 0), field(b"\x07abc", 4)), (String::new(), String::new()));
+        assert_eq!(field(b"\x08a", 255).trim_end_matches('\0'), "a");
     }
 }

@@ -16,7 +16,7 @@
 use byteorder::{ByteOrder, LittleEndian};
 
 use crate::fault::Fault;
-use crate::io::InputFile;
+use crate::io::{InputFile, in_memory};
 
 /// Bytes in front of the first descriptor.
 pub const SYSTEM_AREA: u64 = 32_768;
@@ -63,9 +63,10 @@ pub fn is_one(head: &[u8]) -> bool {
 /// Reads the descriptors, as far as the file has them.
 pub fn read(file: &InputFile) -> Result<Volume, Fault> {
     let mut volume = Volume::default();
+    let step = step(file)?;
     for n in 0..MOST {
         let mut raw = [0; LEN];
-        let got = file.read_up_to(SYSTEM_AREA + n * SECTOR, &mut raw)?;
+        let got = file.read_up_to(SYSTEM_AREA + n * step, &mut raw)?;
         let kind = raw[0];
         match raw.get(at::IDENTIFIER..at::BOOT_SYSTEM - 1).unwrap_or_default() {
             b"CD001" => match kind {
@@ -92,6 +93,20 @@ pub fn read(file: &InputFile) -> Result<Volume, Fault> {
         }
     }
     Ok(volume)
+}
+
+/// Bytes from one descriptor to the next: a sector, and on UDF volumes with larger ones such a sector, the first of which is UDF's then.
+fn step(file: &InputFile) -> Result<u64, Fault> {
+    let mut raw = [0; 2 * LEN + at::BOOT_SYSTEM];
+    let got = file.read_up_to(SYSTEM_AREA, &mut raw)?;
+    let identifier = |place: u64| {
+        let start = in_memory(place) + at::IDENTIFIER;
+        raw.get(..got).and_then(|raw| raw.get(start..start + 5))
+    };
+    let large = identifier(0) == Some(b"BEA01")
+        && identifier(SECTOR) == Some(&[0; 5])
+        && matches!(identifier(2 * SECTOR), Some(b"NSR02" | b"NSR03"));
+    Ok(if large { 2 * SECTOR } else { SECTOR })
 }
 
 fn is_joliet(escapes: &[u8]) -> bool {
