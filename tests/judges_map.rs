@@ -144,7 +144,8 @@ impl Judged {
                     return differ("the hole's place");
                 }
                 // It looks at no holes in the blocks of a VHD, and at no sector bitmaps: what it calls data there is zeroes.
-                if !theirs.zero && !(self.driver == "vpc" && self.reads_zero(at, end) && reads_zero(at, end)) {
+                let both_read_zeroes = || self.reads_zero(at, end) && reads_zero(at, end);
+                if !theirs.zero && (self.driver != "vpc" || !both_read_zeroes()) {
                     return differ("not zero");
                 }
                 // A VHD's blocks that are not there it calls present.

@@ -83,8 +83,8 @@ fn about_partition(size: u64, partition: &Partition, lines: &mut Vec<String>) {
     }
     if partition.loaders.as_ref().is_some_and(|loaders| loaders.fallback.is_empty()) {
         lines.push(format!(
-            "{name}: no EFI/BOOT/BOOT*.EFI, the only loader that firmware finds by itself; what the old machine booted stood in its own \
-             memory, which no disk carries: make a boot entry in the new one, or copy the loader to EFI/BOOT/BOOTX64.EFI before"
+            "{name}: no EFI/BOOT/BOOT*.EFI, where firmware looks without a boot entry, and the old machine's entry is on no disk: make one \
+             in the new machine, or copy the loader to EFI/BOOT/BOOTX64.EFI before"
         ));
     }
     if let Some(found) = &partition.file_system {
