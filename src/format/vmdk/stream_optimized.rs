@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use byteorder::{ByteOrder, LittleEndian};
-use libdeflater::{CompressionLvl, Compressor, Decompressor, adler32};
+use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor, adler32};
 
 use super::descriptor::{Descriptor, Style, own_name};
 use super::grains::MAX_SECTORS;
@@ -96,6 +96,7 @@ impl Writer for StreamOptimized {
             may_pass: self.may_pass,
             inflater: Decompressor::new(),
             inflated: vec![0; in_memory(GRAIN)],
+            marred: Vec::new(),
         }))
     }
 }
@@ -109,18 +110,29 @@ struct Deflate {
     inflater: Decompressor,
     /// A grain.
     inflated: Vec<u8>,
+    /// What inflates to it, with a wrong sum.
+    marred: Vec<u8>,
 }
 
 impl Deflate {
     /// Is `packed` the unit, deflated by zlib to its last byte: no less than a grain of its content, and nothing behind the stream? The
     /// source's own checks do not tell: they allow short grains, look no further than the disk's end, and pass over what follows.
+    ///
+    /// libdeflate does not tell where a stream ended, and does not mind what follows. So its last byte, which should belong to the sum, is
+    /// marred: inflated in one go, the content comes out, and the sum is found wrong, unless it stood further in front.
     fn is_exactly(&mut self, packed: &[u8], unit: &[u8]) -> bool {
-        let Some((_, cut)) = packed.split_last() else { return false };
-        let whole = packed.last_chunk::<4>() == Some(&adler32(unit).to_be_bytes())
-            && self.inflater.zlib_decompress(packed, &mut self.inflated) == Ok(self.inflated.len())
-            && self.inflated == unit;
-        // libdeflate does not mind what follows: a stream that needs its last byte has nothing behind it.
-        whole && self.inflater.zlib_decompress(cut, &mut self.inflated).is_err()
+        self.marred.clear();
+        self.marred.extend_from_slice(packed);
+        let (Some(last), Some(end), Some(known)) = (self.marred.last_mut(), self.inflated.last_mut(), unit.last())
+        else {
+            return false;
+        };
+        *last = !*last;
+        // What a shorter stream does not reach differs.
+        *end = !known;
+        packed.last_chunk::<4>() == Some(&adler32(unit).to_be_bytes())
+            && self.inflater.zlib_decompress(&self.marred, &mut self.inflated) == Err(DecompressionError::BadData)
+            && self.inflated == unit
     }
 }
 
