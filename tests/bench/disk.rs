@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// What a disk is filled with.
 pub struct Fill<'a> {
-    /// The folder whose files are taken, in the order of their names.
+    /// The folder whose files are taken, spread over all that it has.
     pub from: &'a Path,
-    /// At most so many bytes of them.
+    /// So many bytes of them, or a little less.
     pub bytes: u64,
 }
 
@@ -19,9 +19,23 @@ impl Fill<'_> {
     pub fn make(&self, folder: &Path) -> Result<PathBuf> {
         let (tree, raw) = (folder.join("tree"), folder.join("disk.raw"));
         fs::create_dir(&tree)?;
-        let mut left = self.bytes;
-        collect(self.from, &tree, &mut left, &mut 0)?;
-        ensure!(left < self.bytes / 50, "{} has less than {} bytes of files", self.from.display(), self.bytes);
+        let mut files = Vec::new();
+        list(self.from, &mut files);
+        let all: u64 = files.iter().map(|(_, len)| len).sum();
+        ensure!(all >= self.bytes, "{} has {all} bytes of files, {} are needed", self.from.display(), self.bytes);
+        let (mut passed, mut taken) = (0u128, 0);
+        for (number, (path, len)) in files.iter().enumerate() {
+            passed += u128::from(*len);
+            // As much of them as the share that is wanted.
+            let wanted = passed * u128::from(self.bytes) / u128::from(all);
+            if u128::from(taken + len) > wanted {
+                continue;
+            }
+            // Folders of a hundred.
+            let place = tree.join(format!("{:05}", number / 100));
+            fs::create_dir_all(&place)?;
+            taken += fs::copy(path, place.join(number.to_string())).unwrap_or(0);
+        }
         fs::File::create(&raw)?.set_len((self.bytes + self.bytes / 2).next_multiple_of(1 << 20))?;
         run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-d"]).arg(&tree).arg(&raw))?;
         fs::remove_dir_all(&tree)?;
@@ -29,29 +43,18 @@ impl Fill<'_> {
     }
 }
 
-/// Copies files into one flat folder each of a hundred, until there is enough.
-fn collect(from: &Path, tree: &Path, left: &mut u64, number: &mut u64) -> Result<()> {
-    let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
+/// All files below a folder and their lengths, in the order of their names. What cannot be read is passed over.
+fn list(folder: &Path, files: &mut Vec<(PathBuf, u64)>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
     let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() {
-            collect(&entry.path(), tree, left, number)?;
-        } else if kind.is_file() {
-            let len = entry.metadata().map_or(0, |found| found.len());
-            if len > *left {
-                continue;
-            }
-            let folder = tree.join(format!("{:05}", *number / 100));
-            fs::create_dir_all(&folder)?;
-            if fs::copy(entry.path(), folder.join(number.to_string())).is_ok() {
-                *left -= len;
-                *number += 1;
-            }
+        match entry.metadata() {
+            Ok(meta) if meta.is_dir() => list(&entry.path(), files),
+            Ok(meta) if meta.is_file() => files.push((entry.path(), meta.len())),
+            _ => {}
         }
     }
-    Ok(())
 }
 
 /// Runs a program that must succeed.
