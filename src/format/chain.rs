@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::OpenOptions;
 use super::linear::{Linear, Rest};
+use super::{OpenOptions, Opening};
 use crate::fault::{Fault, Kind};
 use crate::image::{Chain, Disk, Facts, Layer, Ledger};
 use crate::io::InputFile;
@@ -40,16 +40,17 @@ impl Links {
     }
 
     /// Before an image is opened: one that is in the chain already would lead round for ever.
-    pub fn enter(&mut self, file: &InputFile) -> Result<(), Fault> {
+    pub fn enter(&mut self, opening: &mut Opening<'_>, file: &Arc<InputFile>) -> Result<(), Fault> {
         let path = std::fs::canonicalize(file.name()).unwrap_or_else(|_| file.name().to_path_buf());
         if !self.seen.insert(path) {
             return Err(Fault::new(Kind::Damaged, file.name(), "the chain of parents leads back to this file"));
         }
-        match self.links.len() == MAX_DEPTH {
-            true => Err(Fault::new(Kind::OverLimit, file.name(), "too many snapshots on top of each other")
-                .expected(format!("at most {MAX_DEPTH}"))),
-            false => Ok(()),
+        if self.links.len() == MAX_DEPTH {
+            return Err(Fault::new(Kind::OverLimit, file.name(), "too many snapshots on top of each other")
+                .expected(format!("at most {MAX_DEPTH}")));
         }
+        opening.images.push(Arc::clone(file));
+        Ok(())
     }
 
     /// The next image, and the files that it misses.

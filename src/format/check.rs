@@ -1,8 +1,8 @@
 //! Checks an image: every structure, by the format's own rules, and all that a conversion would say of it.
 //!
-//! Two looks. The format's own goes over the file: it goes on where a reader stops at the first fault. Then the image is opened and its map
-//! walked as a conversion does, compressed units inflated: what is refused, lost or warned about there is a finding too, so that an image
-//! is never called sound that a conversion refuses.
+//! Two looks. The format's own goes over the file, and over those of its parents: it goes on where a reader stops at the first fault. Then
+//! the image is opened and its map walked as a conversion does, compressed units inflated: what is refused, lost or warned about there is a
+//! finding too, so that an image is never called sound that a conversion refuses.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -28,7 +28,7 @@ const UNREADABLE: &str = "IMAGE-UNREADABLE";
 pub struct Checker {
     /// All that it looks for.
     pub rules: &'static [Rule],
-    /// The look at the file that was named.
+    /// The look at an image of the chain, by its file.
     pub look: fn(&mut Opening<'_>, &Arc<InputFile>, &mut Findings) -> Result<(), Fault>,
     /// A look at a unit that was unpacked: the file, its marker's byte, the packed bytes and what came out, padded to a unit.
     pub unpacked: Option<Unpacked>,
@@ -62,14 +62,17 @@ pub fn check(gate: &mut Gate, name: &Path, options: &OpenOptions) -> Result<Chec
         return Err(Fault::new(Kind::Unsupported, name, format!("a {}: this version does not check it", format.title)));
     };
     let tell = Tell { checker };
-    let mut opening = Opening { gate, options, ledger: Arc::default() };
-    match (checker.look)(&mut opening, &file, &mut findings) {
-        Err(fault) => tell.refusal(&fault, &mut findings)?,
-        Ok(()) => tell.warnings(&opening.ledger, &mut findings),
+    tell.look(gate, options, &file, &mut findings)?;
+    let ledger = Arc::default();
+    let mut opening = Opening { gate, options, ledger: Arc::clone(&ledger), images: Vec::new() };
+    let opened = open(&mut opening, file);
+    // As far as the chain could be followed. What a parent is its child says, not the user.
+    let parents = std::mem::take(&mut opening.images);
+    let of_parents = OpenOptions { format: None, ..options.clone() };
+    for parent in parents.iter().skip(1) {
+        tell.look(gate, &of_parents, parent, &mut findings)?;
     }
-    let mut opening = Opening { ledger: Arc::default(), ..opening };
-    let ledger = Arc::clone(&opening.ledger);
-    match open(&mut opening, Arc::clone(&file)) {
+    match opened {
         Ok(disk) => {
             walk(&disk, &tell, &mut findings)?;
             tell.warnings(&ledger, &mut findings);
@@ -101,6 +104,22 @@ struct Tell {
 }
 
 impl Tell {
+    /// The format's own look at an image of the chain.
+    fn look(
+        &self,
+        gate: &mut Gate,
+        options: &OpenOptions,
+        file: &Arc<InputFile>,
+        findings: &mut Findings,
+    ) -> Result<(), Fault> {
+        let mut opening = Opening { gate, options, ledger: Arc::default(), images: Vec::new() };
+        match (self.checker.look)(&mut opening, file, findings) {
+            Err(fault) => self.refusal(&fault, findings)?,
+            Ok(()) => self.warnings(&opening.ledger, findings),
+        }
+        Ok(())
+    }
+
     fn id(&self, fault: &Fault) -> Option<&'static str> {
         if fault.is_of_medium() {
             return Some(UNREADABLE);

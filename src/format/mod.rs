@@ -356,6 +356,8 @@ pub struct Opening<'a> {
     pub options: &'a OpenOptions,
     /// Where warnings go.
     pub ledger: Arc<Ledger>,
+    /// The images of the chain that were come to, the youngest first, whether they could be opened or not.
+    pub images: Vec<Arc<InputFile>>,
 }
 
 /// The format of this name.
@@ -389,7 +391,7 @@ pub fn open(gate: &mut Gate, name: &Path, options: &OpenOptions) -> Result<Disk,
     let Some(open) = format.open else {
         return Err(Fault::new(Kind::Unsupported, name, format!("a {}: this version does not read it", format.title)));
     };
-    let disk = open(&mut Opening { gate, options, ledger: Arc::default() }, file)?;
+    let disk = open(&mut Opening { gate, options, ledger: Arc::default(), images: Vec::new() }, file)?;
     // What was given and is of no use was a mistake, and the user would not know.
     let parents = disk.images().len() - 1;
     match options.parents.get(parents) {

@@ -20,8 +20,13 @@ fn half() -> Vec<u8> {
     pattern(SIZE as u64 / 512, |n| n >= 1024)
 }
 
+/// A disk as writers of today lay it out: data on 4 KiB.
+fn aligned(guest: &[u8], block_size: u32) -> Vhd {
+    Vhd { align: 4096, ..Vhd::dynamic_of(guest, block_size) }
+}
+
 fn dynamic(guest: &[u8]) -> Vec<u8> {
-    Vhd::dynamic_of(guest, BLOCK).build()
+    aligned(guest, BLOCK).build()
 }
 
 /// Changes both footers alike, and their checksums.
@@ -128,7 +133,7 @@ fn header_cases() -> Vec<Case> {
         h[27] = 9;
         h[24] = 1;
     });
-    let small = Vhd::dynamic_of(&full(), 65_536).build();
+    let small = aligned(&full(), 65_536).build();
     vec![
         Case::error("VHD-HEADER-COOKIE", 512, NAME, changed(file.clone(), 515, b"X")),
         Case::error("VHD-HEADER-CHECKSUM", 512 + 36, NAME, changed(file.clone(), 512 + 37, b"X")),
@@ -151,22 +156,22 @@ fn header_cases() -> Vec<Case> {
 
 fn block_cases() -> Vec<Case> {
     let file = dynamic(&half());
-    let first = Vhd::dynamic_of(&half(), BLOCK).block_at(0);
+    let first = aligned(&half(), BLOCK).block_at(0);
     let entry = |sector: u32| changed(file.clone(), TABLE + 4, &sector.to_be_bytes());
     let mut cut = entry(file.len() as u32 / 512 - 1);
     let end = cut.len() - 512;
     cut.splice(end..end, vec![0; 16_384]);
     let surplus = header(changed(file.clone(), TABLE + 8, &4u32.to_be_bytes()), |h| h[31] = 3);
-    let mut stale = Vhd::dynamic_of(&half(), BLOCK);
+    let mut stale = aligned(&half(), BLOCK);
     let mut bits = vec![0xFF; 128];
     bits[5] = 0xF7;
     stale.blocks.get_mut(&0).unwrap().1 = Some(bits);
-    let mut unwritten = Vhd::dynamic_of(&half(), BLOCK);
+    let mut unwritten = aligned(&half(), BLOCK);
     unwritten.blocks.get_mut(&0).unwrap().1 = Some(vec![0; 128]);
     let whole = dynamic(&full());
-    let second = Vhd::dynamic_of(&full(), BLOCK).block_at(1);
+    let second = aligned(&full(), BLOCK).block_at(1);
     let lost = changed(whole, TABLE + 4, &[0xFF; 4]);
-    let tap = Vhd { creator: *b"tap\0", creator_version: 0x0001_0003, ..Vhd::dynamic_of(&half(), BLOCK) };
+    let tap = Vhd { creator: *b"tap\0", creator_version: 0x0001_0003, ..aligned(&half(), BLOCK) };
     vec![
         Case::error("VHD-BAT-MISPLACED", TABLE + 4, NAME, entry(1)),
         Case::error("VHD-BAT-MISPLACED", TABLE + 4, NAME, entry(3)),
@@ -200,15 +205,15 @@ pub fn with_batmap(vhd: &Vhd, map: u8) -> Vec<u8> {
 }
 
 fn chain_cases() -> Vec<Case> {
-    let base = Vhd { unique_id: *b"the base of them", ..Vhd::dynamic_of(&full(), BLOCK) };
-    let mut child = Vhd::child_of(&base, &full(), BLOCK, |n| n % 7 == 3);
+    let base = Vhd { unique_id: *b"the base of them", ..aligned(&full(), BLOCK) };
+    let mut child = Vhd { align: 4096, ..Vhd::child_of(&base, &full(), BLOCK, |n| n % 7 == 3) };
     child.locators = vec![locator(b"W2ru", ".\\base.vhd"), locator(b"W2ku", "C:\\disks\\base.vhd")];
     child.parent_name = "base.vhd".into();
     let case = |case: Case| case.with("base.vhd", base.build());
     let file = child.build();
     let locators = 512 + 576;
     let other = Vhd { unique_id: *b"another disk whr", ..base.clone() };
-    let larger = Vhd { unique_id: base.unique_id, ..Vhd::dynamic_of(&[full(), full()].concat(), BLOCK) };
+    let larger = Vhd { unique_id: base.unique_id, ..aligned(&[full(), full()].concat(), BLOCK) };
     let own = Vhd {
         unique_id: child.parent_id,
         locators: vec![locator(b"W2ru", ".\\a.vhd")],

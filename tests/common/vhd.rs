@@ -23,6 +23,8 @@ pub struct Vhd {
     pub parent_id: [u8; 16],
     /// Code and text of the parent's locators.
     pub locators: Vec<([u8; 4], Vec<u8>)>,
+    /// What each block's data begins on, in bytes.
+    pub align: usize,
 }
 
 impl Vhd {
@@ -41,6 +43,7 @@ impl Vhd {
             parent_name: String::new(),
             parent_id: [0; 16],
             locators: Vec::new(),
+            align: 512,
         }
     }
 
@@ -137,12 +140,18 @@ impl Vhd {
 
     /// Byte of the first block.
     pub fn first_block(&self) -> usize {
-        self.locators_at() + self.locators.len() * 512
+        self.place_of_block(self.locators_at() + self.locators.len() * 512)
+    }
+
+    /// The first place from byte `from` on for a block.
+    fn place_of_block(&self, from: usize) -> usize {
+        (from + self.bitmap_len()).next_multiple_of(self.align) - self.bitmap_len()
     }
 
     /// Byte of the bitmap of the `nth` allocated block, in the order of the table.
     pub fn block_at(&self, nth: usize) -> usize {
-        self.first_block() + nth * (self.bitmap_len() + self.block_size as usize)
+        (0..nth)
+            .fold(self.first_block(), |at, _| self.place_of_block(at + self.bitmap_len() + self.block_size as usize))
     }
 
     /// The whole file.
@@ -166,6 +175,7 @@ impl Vhd {
             file.resize(file.len().next_multiple_of(512), 0);
         }
         for (data, bitmap) in self.blocks.values() {
+            file.resize(self.place_of_block(file.len()), 0);
             let mut bits = bitmap.clone().unwrap_or_else(|| vec![0xFF; self.block_size as usize / 512 / 8 + 1]);
             bits.resize(self.bitmap_len(), 0);
             file.extend(bits);

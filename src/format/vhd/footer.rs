@@ -174,6 +174,11 @@ impl Footer {
         FIELDS.iter().filter(|(_, a, b)| differ(*a, *b)).map(|(name, ..)| *name).collect()
     }
 
+    /// The first byte in which this footer differs from another.
+    pub fn first_difference(&self, other: &Footer) -> usize {
+        self.raw.iter().zip(other.raw.iter()).position(|(a, b)| a != b).unwrap_or_default()
+    }
+
     /// In how many bytes does this footer differ from others?
     pub fn bytes_that_differ(&self, other: &[u8; LEN]) -> usize {
         self.raw.iter().zip(other).filter(|(a, b)| a != b).count()

@@ -155,8 +155,12 @@ impl Search<'_> {
                 Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings: vec![] }))
             }
             Candidate::Sound(footer) => {
-                let differ = Fault::damaged(self.name(), 0, "the two VHD footers differ")
-                    .found(copy.differences(&footer).join(", "));
+                let first = copy.first_difference(&footer) as u64;
+                let differ = Fault::damaged(self.name(), first, "the two VHD footers differ").found(format!(
+                    "{}; the other at byte {}",
+                    copy.differences(&footer).join(", "),
+                    end_at + first
+                ));
                 match self.place(&copy, end_at)? {
                     Place::Guest | Place::Old => copy_counts(copy, self.file.len(), missing()),
                     Place::CutBlock => copy_counts(copy, end_at, differ),

@@ -32,7 +32,7 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
     let mut links = Links::default();
     let mut next = Some(Parent { file, located: Some(located) });
     while let Some(Parent { file, located }) = next.take() {
-        links.enter(&file)?;
+        links.enter(opening, &file)?;
         let Some(located) = located else {
             links.push(raw_parent(file)?, Vec::new());
             break;

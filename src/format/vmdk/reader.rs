@@ -17,7 +17,7 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
     let (mut links, mut extents) = (Links::default(), 0);
     let mut next = Some(file);
     while let Some(file) = next.take() {
-        links.enter(&file)?;
+        links.enter(opening, &file)?;
         let image = Image::open(opening, file)?;
         extents += image.descriptor.extents.len();
         if extents > 2 * MAX_EXTENTS {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::{batmap, id};
+use super::{batmap, gaps, id};
 use crate::fault::Fault;
 use crate::format::check::{Met, first_data};
 use crate::format::vhd::bat::UNALLOCATED;
@@ -17,6 +17,18 @@ use crate::io::{InputFile, in_memory};
 
 /// Bytes of the table that are read at once.
 const READ: u64 = 256 << 10;
+/// What a block's data begins on where disks have sectors of 4 KiB.
+const ALIGNMENT: u64 = 4096;
+
+/// What is known of the blocks that can be where their entries say, when all entries were looked at.
+#[derive(Default)]
+struct Seen {
+    /// How many have their data off the alignment, and the first of them with its sector.
+    unaligned: u64,
+    first_unaligned: Option<(u64, u32)>,
+    /// Sector of the last block that the disk has.
+    last: Option<u32>,
+}
 
 /// A dynamic or differencing disk, swept from its table on.
 pub struct Sweep<'a> {
@@ -90,14 +102,20 @@ impl Sweep<'_> {
             let end = end.checked_next_multiple_of(SECTOR).unwrap_or(end);
             regions.structure(locator.data_offset..end, "parent locator");
         }
-        self.each_entry(entries, |block, sector| self.look_at_entry(block, sector, &mut regions, findings))?;
+        gaps::look_at_padding(self.file, table_end, findings)?;
+        let mut seen = Seen::default();
+        self.each_entry(entries, |block, sector| {
+            self.look_at_entry(block, sector, &mut regions, &mut seen, findings);
+            Ok(())
+        })?;
         findings.count("table_entries", entries);
         findings.count("blocks", regions.units());
         regions.sort();
         let contested = regions.contested();
         self.look_at_overlaps(entries, &regions, &contested, findings)?;
+        self.look_at_alignment(&seen, regions.units(), findings);
         if !self.file.is_block_device() {
-            self.look_at_gaps(&mut regions, findings)?;
+            self.look_at_room(&mut regions, findings)?;
         }
         if let Some(batmap) = batmap {
             batmap.look(self.file, |each| self.each_entry(entries, each), findings)?;
@@ -111,7 +129,14 @@ impl Sweep<'_> {
                 }
             })?;
         }
-        Ok(())
+        if let Some(sector) = seen.last.filter(|sector| !contested.contains(sector)) {
+            self.look_behind_the_end(sector, findings)?;
+        }
+        match self.file.is_block_device() {
+            // Volumes have room behind their blocks.
+            true => Ok(()),
+            false => gaps::look(self.file, self.located, table_end, &mut regions, findings),
+        }
     }
 
     /// Calls `each` for every allocated entry that can be read: block and sector.
@@ -134,19 +159,13 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn look_at_entry(
-        &self,
-        block: u64,
-        sector: u32,
-        regions: &mut Regions,
-        findings: &mut Findings,
-    ) -> Result<(), Fault> {
+    fn look_at_entry(&self, block: u64, sector: u32, regions: &mut Regions, seen: &mut Seen, findings: &mut Findings) {
         if block >= self.needed() {
             findings.error(id::BAT_SURPLUS, || {
                 self.at_entry(block, sector, "VHD block behind the disk's end")
                     .against(format!("the disk has {} blocks", self.needed()))
             });
-            return Ok(());
+            return;
         }
         let (at, needed, data_end) = (u64::from(sector) * SECTOR, self.data_of(block), self.located.data_end);
         let data = at + self.bitmap_len();
@@ -156,14 +175,14 @@ impl Sweep<'_> {
                 let over = self.at_entry(block, sector, "VHD block lies over another structure");
                 over.against(format!("the {name} lies there"))
             });
-            return Ok(());
+            return;
         }
         if data > data_end {
             findings.error(id::BAT_OUTSIDE, || {
                 let outside = self.at_entry(block, sector, "VHD block lies outside the file");
                 outside.against(format!("data ends at {data_end}"))
             });
-            return Ok(());
+            return;
         }
         let stored = data_end - data;
         if stored < needed {
@@ -174,7 +193,13 @@ impl Sweep<'_> {
             });
         }
         regions.unit(sector);
-        Ok(())
+        if !data.is_multiple_of(ALIGNMENT) {
+            seen.unaligned += 1;
+            seen.first_unaligned = seen.first_unaligned.or(Some((block, sector)));
+        }
+        if block + 1 == self.needed() {
+            seen.last = Some(sector);
+        }
     }
 
     fn look_at_overlaps(
@@ -208,7 +233,7 @@ impl Sweep<'_> {
     }
 
     /// Room for a block that no entry names, with data in it.
-    fn look_at_gaps(&self, regions: &mut Regions, findings: &mut Findings) -> Result<(), Fault> {
+    fn look_at_room(&self, regions: &mut Regions, findings: &mut Findings) -> Result<(), Fault> {
         for gap in regions.gaps(self.bitmap_len() + self.block_size(), self.located.data_end) {
             let Some(byte) = first_data(self.file, gap.clone())? else { continue };
             findings.warning(id::UNREFERENCED, || {
@@ -216,6 +241,35 @@ impl Sweep<'_> {
                     "the VHD holds data where no entry of its table leads: leftovers, or a block whose entry was lost";
                 let room = Fault::damaged(self.file.name(), byte, what);
                 room.found(format!("{} bytes that nothing names", gap.end - gap.start))
+            });
+        }
+        Ok(())
+    }
+
+    /// Every read or write of the guest's 4 KiB costs two of a disk whose sectors they are.
+    fn look_at_alignment(&self, seen: &Seen, blocks: u64, findings: &mut Findings) {
+        if let Some((block, sector)) = seen.first_unaligned {
+            findings.note(id::ALIGNMENT, || {
+                let odd = self.at_entry(block, sector, "the data of a VHD block does not begin on 4 KiB");
+                odd.against(format!("so {} of {blocks} blocks", seen.unaligned))
+            });
+        }
+    }
+
+    /// Bits of the last block's bitmap for sectors that the disk does not have.
+    fn look_behind_the_end(&self, sector: u32, findings: &mut Findings) -> Result<(), Fault> {
+        let (sectors, end) = (self.block_size() / SECTOR, self.data_of(self.needed().saturating_sub(1)) / SECTOR);
+        let at = u64::from(sector) * SECTOR;
+        let mut bits = vec![0; in_memory(sectors.div_ceil(8))];
+        if !self.file.read_around(at, &mut bits)?.is_empty() {
+            return Ok(());
+        }
+        let is_set = |n: &u64| bits.get(in_memory(n / 8)).is_some_and(|byte| byte & (0x80 >> (n % 8)) != 0);
+        if let Some(first) = (end..sectors).find(is_set) {
+            findings.note(id::BITMAP_BEHIND_END, || {
+                let what = "bits of a VHD sector bitmap are set behind the disk's end";
+                let set = (end..sectors).filter(is_set).count();
+                Fault::damaged(self.file.name(), at + first / 8, what).found(format!("{set} bits"))
             });
         }
         Ok(())

@@ -90,7 +90,7 @@ fn data_offset(footer: &Footer, findings: &mut Findings, odd: &dyn Fn(usize, &'s
 }
 
 /// Larger than computed: Xen's tools refuse it. Smaller, where the creator's name lets readers believe the geometry: they show a smaller
-/// disk.
+/// disk. Smaller elsewhere: nobody minds.
 fn look_at_geometry(footer: &Footer, findings: &mut Findings, odd: &dyn Fn(usize, &'static str) -> Fault) {
     let show = |g: Geometry| format!("{}/{}/{}", g.cylinders, g.heads, g.sectors);
     let as_one = |g: Geometry| u64::from(g.cylinders) << 16 | u64::from(g.heads) << 8 | u64::from(g.sectors);
@@ -111,6 +111,11 @@ fn look_at_geometry(footer: &Footer, findings: &mut Findings, odd: &dyn Fn(usize
         findings.warning(id::GEOMETRY, || {
             let more = odd(at::GEOMETRY, "VHD geometry is more than its size gives");
             more.found(show(stored)).expected(show(computed)).advice("Xen's tools refuse it")
+        });
+    } else if stored != computed {
+        findings.note(id::GEOMETRY, || {
+            let less = odd(at::GEOMETRY, "VHD geometry is not the one that its size gives");
+            less.found(show(stored)).expected(show(computed))
         });
     }
 }

@@ -88,6 +88,11 @@ impl Look<'_> {
                 let odd = self.odd(at::BLOCK_SIZE, "VHD block size that not all readers take").found(header.block_size);
                 odd.expected(format!("{LEAST_BLOCK} to {MOST_BLOCK}"))
             });
+        } else if ![LEAST_BLOCK, MOST_BLOCK].contains(&header.block_size) {
+            findings.note(id::BLOCK_SIZE, || {
+                let rare = self.odd(at::BLOCK_SIZE, "VHD block size that the specification was not tested with");
+                rare.found(header.block_size).expected(format!("{LEAST_BLOCK} or {MOST_BLOCK}"))
+            });
         }
         let data_offset = BigEndian::read_u64(&self.raw[at::DATA_OFFSET..]);
         if data_offset != u64::MAX {
@@ -168,7 +173,16 @@ impl Look<'_> {
                         findings.error(id::LOCATOR, || fault);
                     }
                 }
-                None if MAC_ALIAS.contains(&code) => {}
+                None if MAC_ALIAS.contains(&code) => {
+                    let len = u64::from(BigEndian::read_u32(&entry[locator::at::DATA_LENGTH..]));
+                    let start = BigEndian::read_u64(&entry[locator::at::DATA_OFFSET..]);
+                    if len == 0 || start.checked_add(len).is_none_or(|end| end > self.file.len()) {
+                        findings.error(id::LOCATOR, || {
+                            odd("VHD parent locator lies outside the file")
+                                .found(format!("{len} bytes at byte {start}"))
+                        });
+                    }
+                }
                 None => findings.error(id::LOCATOR, || odd("VHD parent locator: unknown code").found(&text)),
             }
         }

@@ -1,5 +1,5 @@
 //! Checks a VHD: both footers field by field, the dynamic header, every entry of the table, every sector bitmap, locators, XenServer's
-//! batmap.
+//! batmap, and what lies between them.
 //!
 //! What of this decides whether the disk can be read is the reader's too, and told with the reader's words; here it goes on behind the
 //! first fault.
@@ -7,6 +7,7 @@
 mod batmap;
 mod blocks;
 mod footers;
+mod gaps;
 mod headers;
 
 use std::sync::Arc;
@@ -44,6 +45,9 @@ mod id {
     pub const BITMAP_STALE: &str = "VHD-BITMAP-STALE";
     pub const BITMAP_UNWRITTEN: &str = "VHD-BITMAP-UNWRITTEN";
     pub const UNREFERENCED: &str = "VHD-UNREFERENCED";
+    pub const TABLE_PADDING: &str = "VHD-TABLE-PADDING";
+    pub const ALIGNMENT: &str = "VHD-ALIGNMENT";
+    pub const BITMAP_BEHIND_END: &str = "VHD-BITMAP-BEHIND-END";
     pub const BATMAP: &str = "VHD-BATMAP";
     pub const LOCATOR: &str = "VHD-LOCATOR";
     pub const PARENT_NAMES: &str = "VHD-PARENT-NAMES";
@@ -110,6 +114,9 @@ const RULES: &[Rule] = &[
     Rule::new(id::BITMAP_STALE),
     Rule::told_as(id::BITMAP_UNWRITTEN, &["VHD sector bitmap is all clear over data: was it never written?"]),
     Rule::told_as(id::UNREFERENCED, &["the VHD holds data where no entry of its table leads*"]),
+    Rule::new(id::TABLE_PADDING),
+    Rule::new(id::ALIGNMENT),
+    Rule::new(id::BITMAP_BEHIND_END),
     Rule::new(id::BATMAP),
     Rule::told_as(id::LOCATOR, &["VHD parent locator*"]),
     Rule::told_as(
