@@ -11,7 +11,7 @@ use vdconv::image::Severity;
 use vdconv::io::Gate;
 
 fn vhd() -> Vec<u8> {
-    Vhd::dynamic_of(&pattern(2048, |_| false), 512 << 10).build()
+    Vhd { align: 4096, ..Vhd::dynamic_of(&pattern(2048, |_| false), 512 << 10) }.build()
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn a_sound_batmap_has_no_finding() {
     let tap = Vhd {
         creator: *b"tap\0",
         creator_version: 0x0001_0003,
+        align: 4096,
         ..Vhd::dynamic_of(&pattern(2048, |n| n >= 1024), 512 << 10)
     };
     std::fs::write(folder.path().join("a.vhd"), vhd::with_batmap(&tap, 0x80)).unwrap();

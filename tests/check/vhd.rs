@@ -79,7 +79,7 @@ fn footer_cases() -> Vec<Case> {
         Case::warning("VHD-FOOTER-CHECKSUM", end + 64, NAME, changed(file.clone(), end + 65, b"X")),
         Case::warning("VHD-FOOTER-CHECKSUM", 64, NAME, changed(file.clone(), 65, b"X")),
         Case::error("VHD-FOOTER-CHECKSUM", fixed_end + 64, NAME, changed(fixed.clone(), fixed_end + 65, b"X")),
-        Case::warning("VHD-FOOTERS-DIFFER", 0, NAME, differ),
+        Case::warning("VHD-FOOTERS-DIFFER", 27, NAME, differ),
         Case::error("VHD-FOOTER-DOUBTFUL", end, NAME, smaller),
         Case::warning("VHD-FOOTER-SHORT", end, NAME, file[..file.len() - 1].to_vec()),
         Case::warning("VHD-APPENDED", file.len(), NAME, [&file[..], &[7; 1000]].concat()),
@@ -116,6 +116,7 @@ fn footer_cases() -> Vec<Case> {
                 f[57] = 29;
             }),
         ),
+        Case { severity: "note", ..warning("VHD-GEOMETRY", 56, &[0, 29]) },
         warning("VHD-TIME", 24, &[0xF0]),
         warning("VHD-UNIQUE-ID", 68, &[0; 16]),
         warning("VHD-SAVED-STATE", 84, &[1]),
@@ -147,7 +148,8 @@ fn header_cases() -> Vec<Case> {
         warning("VHD-HEADER-PARENT", 64, &[0x41]),
         error("VHD-BLOCK-SIZE", 32, &[0, 0x30, 0, 0]),
         Case::warning("VHD-BLOCK-SIZE", 512 + 32, NAME, small),
-        error("VHD-TABLE-ENTRIES", 28, &[0, 0, 0, 1]).also(&["VHD-BAT", "VHD-UNREFERENCED"]),
+        Case::note("VHD-BLOCK-SIZE", 512 + 32, NAME, aligned(&full(), 1 << 20).build()),
+        error("VHD-TABLE-ENTRIES", 28, &[0, 0, 0, 1]).also(&["VHD-BAT", "VHD-UNREFERENCED", "VHD-TABLE-PADDING note"]),
         warning("VHD-TABLE-ENTRIES", 28, &[0, 0, 0, 3]),
         error("VHD-TABLE-OFFSET", 16, &[0, 0, 0, 0, 0, 0, 2, 0]),
         error("VHD-TABLE-OFFSET", 16, &[0, 0, 0, 9]).also(&["VHD-UNREFERENCED"]),
@@ -158,9 +160,20 @@ fn block_cases() -> Vec<Case> {
     let file = dynamic(&half());
     let first = aligned(&half(), BLOCK).block_at(0);
     let entry = |sector: u32| changed(file.clone(), TABLE + 4, &sector.to_be_bytes());
-    let mut cut = entry(file.len() as u32 / 512 - 1);
-    let end = cut.len() - 512;
+    let end = file.len() - 512;
+    let mut cut = entry((end as u32 + 3584) / 512);
     cut.splice(end..end, vec![0; 16_384]);
+    // Three sectors of the disk are in the second block.
+    let short = aligned(&full()[..BLOCK as usize + 3 * 512], BLOCK);
+    let (last_bits, short) = (short.block_at(1), short.build());
+    let mut cut_behind = short.clone();
+    let cut_end = cut_behind.len() - 512;
+    cut_behind.drain(cut_end - 4096..cut_end);
+    let cut_behind = changed(cut_behind, last_bits, &[0xE0, 0, 0]);
+    let exact = |bit: u8| changed(changed(short.clone(), last_bits, &[0; 128]), last_bits, &[bit]);
+    let mut with_gap = entry(u32::MAX);
+    with_gap.splice(end..end, vec![0; 4096]);
+    let data_in_gap = changed(file.clone(), first - 100, &[7]);
     let surplus = header(changed(file.clone(), TABLE + 8, &4u32.to_be_bytes()), |h| h[31] = 3);
     let mut stale = aligned(&half(), BLOCK);
     let mut bits = vec![0xFF; 128];
@@ -177,6 +190,14 @@ fn block_cases() -> Vec<Case> {
         Case::error("VHD-BAT-MISPLACED", TABLE + 4, NAME, entry(3)),
         Case::error("VHD-BAT-OUTSIDE", TABLE + 4, NAME, entry(0x00FF_FFFF)),
         Case::error("VHD-BLOCK-CUT", TABLE + 4, NAME, cut),
+        Case::warning("VHD-BLOCK-CUT", TABLE + 4, NAME, cut_behind).also(&["VHD-BITMAP-BEHIND-END note"]),
+        Case::note("VHD-BITMAP-BEHIND-END", last_bits + 1, NAME, changed(exact(0xE0), last_bits + 1, &[1])),
+        Case::note("VHD-BITMAP-BEHIND-END", last_bits, NAME, exact(0xF0)),
+        Case::note("VHD-ALIGNMENT", TABLE, NAME, Vhd::dynamic_of(&half(), BLOCK).build()),
+        Case::note("VHD-TABLE-PADDING", TABLE + 8, NAME, changed(file.clone(), TABLE + 8, &[0x7F])),
+        Case::note("VHD-TABLE-PADDING", TABLE + 80, NAME, changed(file.clone(), TABLE + 80, &[0; 100])),
+        Case::note("VHD-UNREFERENCED", 3072, NAME, data_in_gap),
+        Case::note("VHD-UNREFERENCED", end, NAME, with_gap),
         Case::error("VHD-BAT-OVERLAP", TABLE + 4, NAME, entry(first as u32 / 512)),
         Case::error("VHD-BAT-SURPLUS", TABLE + 8, NAME, surplus).also(&["VHD-TABLE-ENTRIES warning"]),
         Case::error("VHD-BITMAP-STALE", first + 512 + 44 * 512, NAME, stale.build()),
@@ -185,7 +206,8 @@ fn block_cases() -> Vec<Case> {
         Case::error("VHD-BATMAP", 2048, NAME, tap.build()),
         Case::error("VHD-BATMAP", 2560, NAME, with_batmap(&tap, 0xC0)),
         Case::error("VHD-BATMAP", 2048 + 24, NAME, changed(with_batmap(&tap, 0x80), 2048 + 24, b"X")),
-        Case::error("VHD-BATMAP", 2048 + 8, NAME, changed(with_batmap(&tap, 0x80), 2048 + 8, b"X")),
+        Case::error("VHD-BATMAP", 2048 + 8, NAME, changed(with_batmap(&tap, 0x80), 2048 + 8, b"X"))
+            .also(&["VHD-UNREFERENCED note"]),
     ]
 }
 
@@ -199,9 +221,9 @@ pub fn with_batmap(vhd: &Vhd, map: u8) -> Vec<u8> {
     batmap[20..24].copy_from_slice(&0x0001_0002u32.to_be_bytes());
     batmap[24..28].copy_from_slice(&(!u32::from(map)).to_be_bytes());
     batmap[512] = map;
-    file.splice(2048..2048, batmap);
-    let sector = (vhd.first_block() as u32 + 1024) / 512;
-    changed(file, TABLE, &sector.to_be_bytes())
+    assert!(vhd.first_block() >= 2048 + batmap.len(), "no room in front of the blocks");
+    file[2048..2048 + batmap.len()].copy_from_slice(&batmap);
+    file
 }
 
 fn chain_cases() -> Vec<Case> {
@@ -212,6 +234,9 @@ fn chain_cases() -> Vec<Case> {
     let case = |case: Case| case.with("base.vhd", base.build());
     let file = child.build();
     let locators = 512 + 576;
+    let base_end = base.build().len() - 512;
+    let of_base = |at: usize, value: u8| footers(base.build(), |f| f[at] = value);
+    let first_of_base = ((base.first_block() / 512) as u32).to_be_bytes();
     let other = Vhd { unique_id: *b"another disk whr", ..base.clone() };
     let larger = Vhd { unique_id: base.unique_id, ..aligned(&[full(), full()].concat(), BLOCK) };
     let own = Vhd {
@@ -236,8 +261,29 @@ fn chain_cases() -> Vec<Case> {
         )),
         case(Case::error("VHD-LOCATOR", locators, NAME, header(file.clone(), |h| h[584..588].fill(0)))),
         case(Case::error("VHD-LOCATOR", locators, NAME, header(file.clone(), |h| h[588] = 1))),
-        case(Case::error("VHD-LOCATOR", locators + 24, NAME, header(file.clone(), |h| h[616] = 1))),
+        case(Case::error("VHD-LOCATOR", locators + 24, NAME, header(file.clone(), |h| h[616] = 1)))
+            .also(&["VHD-UNREFERENCED note"]),
+        case(Case::error(
+            "VHD-LOCATOR",
+            locators + 24,
+            NAME,
+            header(file.clone(), |h| {
+                h[600..604].copy_from_slice(b"Mac ");
+                h[616] = 1;
+            }),
+        ))
+        .also(&["VHD-UNREFERENCED note"]),
         case(Case::error("VHD-LOCATOR", locators + 72, NAME, header(file.clone(), |h| h[576 + 72 + 9] = 1))),
+        // What is wrong with a parent is told of the parent, though the child can be read, and though it cannot.
+        Case::warning("VHD-FEATURES", base_end + 8, NAME, file.clone()).with("base.vhd", of_base(11, 0)).in_file(1),
+        Case::error("VHD-BAT-OVERLAP", TABLE + 4, NAME, file.clone())
+            .with("base.vhd", changed(base.build(), TABLE + 4, &first_of_base))
+            .in_file(1)
+            .also(&["VHD-BAT-OVERLAP error", "VHD-UNREFERENCED warning"]),
+        Case::error("VHD-HEADER-COOKIE", 512, NAME, file.clone())
+            .with("base.vhd", changed(of_base(11, 0), 515, b"X"))
+            .in_file(1)
+            .also(&["VHD-FEATURES warning"]),
         Case::error("VHD-PARENT-MISSING", 512 + 64, NAME, file.clone()),
         Case::error("VHD-PARENT-ID", 512 + 40, NAME, file.clone()).with("base.vhd", other.build()),
         case(Case::warning("VHD-PARENT-TIME", 512 + 56, NAME, header(file.clone(), |h| h[59] = 9))),

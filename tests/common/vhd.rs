@@ -72,7 +72,7 @@ impl Vhd {
         f[36..40].copy_from_slice(b"Wi2k");
         f[40..48].copy_from_slice(&self.size.to_be_bytes());
         f[48..56].copy_from_slice(&self.size.to_be_bytes());
-        f[56..60].copy_from_slice(&[0, 30, 4, 17]);
+        f[56..60].copy_from_slice(&(geometry(self.size) as u32).to_be_bytes());
         f[60..64].copy_from_slice(&self.disk_type.to_be_bytes());
         f[68..84].copy_from_slice(&self.unique_id);
         f[84] = self.saved_state;

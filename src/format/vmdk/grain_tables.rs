@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::entries::Entries;
-use super::header::SparseHeader;
+use super::header::{SparseHeader, at};
 use super::stream::Packing;
 use crate::fault::Fault;
 use crate::image::{Claims, Here, Ledger, SECTOR};
@@ -143,7 +143,8 @@ impl GrainTables {
             .collect();
         let directories: Vec<u64> = all.iter().copied().filter(|sector| inside(*sector)).collect();
         let outside = |sector: u64| {
-            Fault::damaged(file.name(), 56, "VMDK grain directory lies outside the file")
+            let field = if Some(sector) == header.gd_offset { at::GD_OFFSET } else { at::RGD_OFFSET };
+            Fault::damaged(file.name(), field as u64, "VMDK grain directory lies outside the file")
                 .found(format!("sector {sector}, {} sectors", header.gd_sectors()))
                 .against(format!("the file has {len_sectors}"))
         };

@@ -67,6 +67,8 @@ pub mod at {
     pub const UNCLEAN_SHUTDOWN: usize = 72;
     pub const NEWLINES: usize = 73;
     pub const COMPRESS_ALGORITHM: usize = 77;
+    /// Behind the last field.
+    pub const PAD: usize = 79;
 }
 
 /// How an extent's grains are stored, by its flags and its algorithm.

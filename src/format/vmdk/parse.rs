@@ -79,10 +79,11 @@ impl Parsed {
             Some(rest) => (rest, base + mark.len() as u64),
             None => (bytes, base),
         };
-        let encoding = declared_encoding(bytes).unwrap_or(match std::str::from_utf8(bytes) {
-            Ok(_) => UTF_8,
-            Err(_) => WINDOWS_1252,
-        });
+        let encoding = match (Declared::of(bytes), std::str::from_utf8(bytes)) {
+            (Some(declared), _) => declared.encoding.unwrap_or(WINDOWS_1252),
+            (None, Ok(_)) => UTF_8,
+            (None, Err(_)) => WINDOWS_1252,
+        };
         let mut parsed = Parsed::default();
         let mut at = base;
         for raw in bytes.split(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -250,14 +251,24 @@ fn known(key: &str) -> Option<&'static str> {
     KEYS.iter().find(same).or_else(|| KEYS.iter().find(bare)).copied()
 }
 
-/// The encoding that the text names, of those that are known. Windows' number 949 has a name of its own.
-fn declared_encoding(bytes: &[u8]) -> Option<&'static Encoding> {
-    let lines = bytes.split(|byte| matches!(byte, b'\n' | b'\r'));
-    let keys = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once('='));
-    let names = |key: &str| ["encoding", "ddb.encoding"].iter().any(|name| key.trim().eq_ignore_ascii_case(name));
-    let label = keys.filter(|(key, _)| names(key)).map(|(_, value)| value.trim().trim_matches('"')).next()?;
-    let label = if label.eq_ignore_ascii_case("windows-949-2000") { "windows-949" } else { label };
-    Some(Encoding::for_label(label.as_bytes()).unwrap_or(WINDOWS_1252))
+/// The encoding that a text names.
+pub struct Declared<'a> {
+    /// Its name, as it stands there.
+    pub label: &'a str,
+    /// It; `None` where it is not known.
+    pub encoding: Option<&'static Encoding>,
+}
+
+impl<'a> Declared<'a> {
+    /// That of a text, where it names one. Windows' number 949 has a name of its own.
+    pub fn of(bytes: &'a [u8]) -> Option<Declared<'a>> {
+        let lines = bytes.split(|byte| matches!(byte, b'\n' | b'\r'));
+        let keys = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once('='));
+        let names = |key: &str| ["encoding", "ddb.encoding"].iter().any(|name| key.trim().eq_ignore_ascii_case(name));
+        let label = keys.filter(|(key, _)| names(key)).map(|(_, value)| value.trim().trim_matches('"')).next()?;
+        let known = if label.eq_ignore_ascii_case("windows-949-2000") { "windows-949" } else { label };
+        Some(Declared { label, encoding: Encoding::for_label(known.as_bytes()) })
+    }
 }
 
 #[cfg(test)]

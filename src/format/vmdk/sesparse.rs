@@ -8,8 +8,11 @@
 //! |   0x08 | version           | 2.1         | |   0x88 | grainDirSize      |
 //! |   0x10 | capacity          |             | |   0x90 | grainTablesOffset |
 //! |   0x18 | grainSize         | 8           | |   0x98 | grainTablesSize   |
-//! |   0x20 | grainTableSize    | 64          | |   0xC0 | grainsOffset      |
-//! |   0x50 | volatileHeaderOffset |          | |   0xC8 | grainsSize        |
+//! |   0x20 | grainTableSize    | 64          | |   0xA0 | freeBitmapOffset  |
+//! |   0x28 | flags, reserved   | 0           | |   0xB0 | backmapOffset     |
+//! |   0x50 | volatileHeaderOffset |          | |   0xC0 | grainsOffset      |
+//! |   0x60 | journalHeaderOffset |           | |   0xC8 | grainsSize        |
+//! |   0x70 | journalOffset     |             | |   0xD0 | padding           |
 //!
 //! A directory's entry: 0, or 0x10000000 in the high half and the number of a table in the low. A table's entry by its highest four
 //! bits: 0 not here, 1 unmapped and 2 zero (zero, whatever the parent holds), 3 a grain, whose number's low 12 bits stand in bits 48 to
@@ -27,32 +30,45 @@ use crate::io::{InputFile, Unread, in_memory};
 
 /// The first eight bytes.
 pub const MAGIC: [u8; 8] = 0xCAFE_BABEu64.to_le_bytes();
-const VOLATILE_MAGIC: u64 = 0xCAFE_CAFE;
-const VERSION: u64 = 0x0000_0002_0000_0001;
-const GRAIN_SECTORS: u64 = 8;
-const GRAIN: u64 = GRAIN_SECTORS * SECTOR;
-const TABLE_SECTORS: u64 = 64;
-const TABLE_ENTRIES: u64 = TABLE_SECTORS * SECTOR / 8;
+/// The first eight bytes of the volatile header.
+pub const VOLATILE_MAGIC: u64 = 0xCAFE_CAFE;
+/// The one version that is known.
+pub const VERSION: u64 = 0x0000_0002_0000_0001;
+/// Sectors of a grain.
+pub const GRAIN_SECTORS: u64 = 8;
+/// Bytes of a grain.
+pub const GRAIN: u64 = GRAIN_SECTORS * SECTOR;
+/// Sectors of a table.
+pub const TABLE_SECTORS: u64 = 64;
+/// Entries of a table.
+pub const TABLE_ENTRIES: u64 = TABLE_SECTORS * SECTOR / 8;
 /// What the high half of a directory's entry says where there is a table.
-const TABLE_THERE: u64 = 0x1000_0000;
+pub const TABLE_THERE: u64 = 0x1000_0000;
 /// Entries of the directory that are read at once where there are no tables.
 const DIRECTORY_PAGE: u64 = 512;
 /// Tables kept.
 const KEPT: usize = 4;
 
-/// Field offsets, in the order of the table above.
-mod at {
+/// Field offsets, in the order of the table above. Behind the place of a region stands its size.
+pub mod at {
     pub const VERSION: usize = 0x08;
     pub const CAPACITY: usize = 0x10;
     pub const GRAIN_SIZE: usize = 0x18;
     pub const GRAIN_TABLE_SIZE: usize = 0x20;
+    pub const FLAGS: usize = 0x28;
     pub const VOLATILE_HEADER_OFFSET: usize = 0x50;
+    pub const JOURNAL_HEADER_OFFSET: usize = 0x60;
+    pub const JOURNAL_OFFSET: usize = 0x70;
     pub const GRAIN_DIR_OFFSET: usize = 0x80;
     pub const GRAIN_DIR_SIZE: usize = 0x88;
     pub const GRAIN_TABLES_OFFSET: usize = 0x90;
     pub const GRAIN_TABLES_SIZE: usize = 0x98;
+    pub const FREE_BITMAP_OFFSET: usize = 0xA0;
+    pub const BACKMAP_OFFSET: usize = 0xB0;
     pub const GRAINS_OFFSET: usize = 0xC0;
     pub const GRAINS_SIZE: usize = 0xC8;
+    /// Behind the last field.
+    pub const PAD: usize = 0xD0;
     /// In the volatile header.
     pub const REPLAY_JOURNAL: usize = 0x18;
 }
@@ -305,8 +321,7 @@ impl SeTables {
 
     /// Byte of the grain that an entry of kind 3 names.
     fn place(&self, entry: u64) -> u64 {
-        let number = (entry >> 48 & 0xFFF) | (entry & 0x0000_FFFF_FFFF_FFFF) << 12;
-        number.saturating_mul(GRAIN_SECTORS).saturating_add(self.grains).saturating_mul(SECTOR)
+        number_of(entry).saturating_mul(GRAIN_SECTORS).saturating_add(self.grains).saturating_mul(SECTOR)
     }
 
     fn table(&self, number: u64, at: u64) -> Result<(Arc<Table>, Vec<usize>), Fault> {
@@ -348,6 +363,11 @@ impl SeTables {
         };
         Ok((table, overlapping))
     }
+}
+
+/// The number of the grain that an entry of kind 3 names.
+pub fn number_of(entry: u64) -> u64 {
+    (entry >> 48 & 0xFFF) | (entry & 0x0000_FFFF_FFFF_FFFF) << 12
 }
 
 fn read_sector(file: &InputFile, sector: u64) -> Result<[u8; 512], Fault> {

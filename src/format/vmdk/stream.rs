@@ -96,7 +96,7 @@ fn refuse_large_grains(file: &InputFile, header: &SparseHeader) -> Result<(), Fa
 }
 
 /// The footer of a stream whose header says that the directory came last: where it stands, and what it says.
-fn footer(file: &InputFile) -> Result<(u64, SparseHeader), Fault> {
+pub fn footer(file: &InputFile) -> Result<(u64, SparseHeader), Fault> {
     if let Some(found) = footer_before(file, file.len())? {
         return Ok(found);
     }

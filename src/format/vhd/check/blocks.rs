@@ -242,6 +242,7 @@ impl Sweep<'_> {
                 let room = Fault::damaged(self.file.name(), byte, what);
                 room.found(format!("{} bytes that nothing names", gap.end - gap.start))
             });
+            regions.structure(gap, "room that was told of");
         }
         Ok(())
     }
@@ -258,7 +259,10 @@ impl Sweep<'_> {
 
     /// Bits of the last block's bitmap for sectors that the disk does not have.
     fn look_behind_the_end(&self, sector: u32, findings: &mut Findings) -> Result<(), Fault> {
-        let (sectors, end) = (self.block_size() / SECTOR, self.data_of(self.needed().saturating_sub(1)) / SECTOR);
+        let first = self.needed().saturating_sub(1).saturating_mul(self.block_size());
+        // A part of a sector is a sector's, though it is left out of the disk.
+        let end = self.located.footer.current_size.saturating_sub(first).div_ceil(SECTOR);
+        let sectors = self.block_size() / SECTOR;
         let at = u64::from(sector) * SECTOR;
         let mut bits = vec![0; in_memory(sectors.div_ceil(8))];
         if !self.file.read_around(at, &mut bits)?.is_empty() {

@@ -4,13 +4,16 @@ use super::id;
 use crate::fault::Fault;
 use crate::format::vmdk::extent::{ExtentLine, ExtentType};
 use crate::format::vmdk::header;
-use crate::format::vmdk::parse::{Parsed, text};
+use crate::format::vmdk::parse::{Declared, Parsed, text};
 use crate::image::{Findings, SECTOR};
 use crate::io::{InputFile, in_memory};
 
 /// The first lines that VirtualBox takes.
 const FIRST_LINES: [&str; 4] =
     ["# Disk DescriptorFile", "# Disk Descriptor File", "#Disk Descriptor File", "#Disk DescriptorFile"];
+/// Heads of a disk and sectors of a track, at most.
+const MOST_HEADS: u64 = 255;
+const MOST_SECTORS: u64 = 63;
 /// A longer text is refused by the reader.
 const MOST: u64 = 16 << 20;
 
@@ -87,6 +90,8 @@ fn look(file: &InputFile, base: u64, bytes: &[u8], findings: &mut Findings) -> O
     look.look_at_lines(text, findings);
     look.look_at_type(findings);
     look.look_at_content_ids(findings);
+    look.look_at_geometry(findings);
+    look.look_at_encoding(text, findings);
     findings.count("descriptor_lines", text.split(|byte| *byte == b'\n').count() as u64);
     Some(parsed)
 }
@@ -172,8 +177,71 @@ impl Look<'_> {
             (None, ..) => "a CID that is no hex number",
             (_, _, None) => "the VMDK descriptor has no parentCID",
             (_, Some(own), Some(parent)) if parent < own => "parentCID in front of CID: QEMU takes it for the CID",
-            _ => return,
+            (Some(cid), ..) => return self.look_at_long_content_id(cid, findings),
         };
         findings.warning(id::CID, || self.at_key("CID", what).found(self.parsed.get("CID").unwrap_or_default()));
+    }
+
+    /// Its last eight digits are the content id in what VMware's products write in place; in exports they are not.
+    fn look_at_long_content_id(&self, cid: u32, findings: &mut Findings) {
+        let Some(long) = self.parsed.said("ddb.longContentID") else { return };
+        let tail = long.len().checked_sub(8).and_then(|front| long.get(front..));
+        if tail.and_then(|tail| u32::from_str_radix(tail, 16).ok()) != Some(cid) {
+            findings.note(id::LONG_CONTENT_ID, || {
+                let other = self.at_key("ddb.longContentID", "the long content id does not end with the CID");
+                other.found(long).against(format!("CID {cid:08x}"))
+            });
+        }
+    }
+
+    /// A geometry that spans more than the disk, or that no disk has.
+    fn look_at_geometry(&self, findings: &mut Findings) {
+        const CYLINDERS: &str = "ddb.geometry.cylinders";
+        const HEADS: &str = "ddb.geometry.heads";
+        const SECTORS: &str = "ddb.geometry.sectors";
+        let number = |key: &str| self.parsed.said(key).and_then(|text| text.parse::<u64>().ok());
+        for (key, most) in [(HEADS, MOST_HEADS), (SECTORS, MOST_SECTORS)] {
+            if let Some(found) = number(key).filter(|found| *found > most) {
+                findings.note(id::GEOMETRY, || {
+                    let more = self.at_key(key, "a VMDK geometry that no disk has").found(format!("{key} {found}"));
+                    more.expected(format!("at most {most}"))
+                });
+            }
+        }
+        let disk = self.parsed.extents.iter().fold(0u64, |sum, line| sum.saturating_add(line.sectors));
+        let (Some(cylinders), Some(heads), Some(sectors)) = (number(CYLINDERS), number(HEADS), number(SECTORS)) else {
+            return;
+        };
+        let spans = cylinders.saturating_mul(heads).saturating_mul(sectors);
+        if spans > disk {
+            findings.note(id::GEOMETRY, || {
+                let more = self.at_key(CYLINDERS, "the VMDK geometry spans more than the disk");
+                more.found(format!("{cylinders}/{heads}/{sectors} = {spans} sectors"))
+                    .against(format!("the extents have {disk}"))
+            });
+        }
+    }
+
+    /// Names of files and comments that are not of the encoding that the text declares.
+    fn look_at_encoding(&self, text: &[u8], findings: &mut Findings) {
+        let Some(declared) = Declared::of(text) else { return };
+        let mut byte = self.base;
+        for line in text.split(|byte| matches!(byte, b'\n' | b'\r')) {
+            let what = match declared.encoding {
+                Some(encoding) if encoding.decode_without_bom_handling(line).1 => {
+                    "a line of the VMDK descriptor is not of the encoding that it declares"
+                }
+                None if !line.is_ascii() && ExtentLine::claims(String::from_utf8_lossy(line).trim()) => {
+                    "a name of the VMDK descriptor in an encoding that is not known"
+                }
+                _ => "",
+            };
+            if !what.is_empty() {
+                findings
+                    .warning(id::ENCODING, || self.odd(byte, what).found(line.escape_ascii()).against(declared.label));
+                return;
+            }
+            byte += line.len() as u64 + 1;
+        }
     }
 }

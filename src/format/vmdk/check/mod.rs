@@ -33,14 +33,17 @@ mod id {
     pub const CAPACITY: &str = "VMDK-CAPACITY";
     pub const ZEROED_GRAINS: &str = "VMDK-ZEROED-GRAINS";
     pub const OVERHEAD: &str = "VMDK-OVERHEAD";
+    pub const DIRECTORY: &str = "VMDK-DIRECTORY";
     pub const GDE: &str = "VMDK-GDE";
     pub const GDE_COPY: &str = "VMDK-GDE-COPY";
     pub const GTE: &str = "VMDK-GTE";
     pub const GTE_OVERLAP: &str = "VMDK-GTE-OVERLAP";
+    pub const GTE_UNALIGNED: &str = "VMDK-GTE-UNALIGNED";
     pub const GTE_SURPLUS: &str = "VMDK-GTE-SURPLUS";
     pub const GRAIN_CUT: &str = "VMDK-GRAIN-CUT";
     pub const TABLES_DIFFER: &str = "VMDK-TABLES-DIFFER";
     pub const UNREFERENCED: &str = "VMDK-UNREFERENCED";
+    pub const FOOTER_DIFFERS: &str = "VMDK-FOOTER-DIFFERS";
     pub const STREAM_VERSION: &str = "VMDK-STREAM-VERSION";
     pub const STREAM_ORDER: &str = "VMDK-STREAM-ORDER";
     pub const STREAM_END: &str = "VMDK-STREAM-END";
@@ -51,10 +54,16 @@ mod id {
     pub const FIRST_LINE: &str = "VMDK-FIRST-LINE";
     pub const LINE_ORDER: &str = "VMDK-LINE-ORDER";
     pub const CID: &str = "VMDK-CID";
+    pub const LONG_CONTENT_ID: &str = "VMDK-LONG-CONTENT-ID";
+    pub const GEOMETRY: &str = "VMDK-GEOMETRY";
+    pub const ENCODING: &str = "VMDK-ENCODING";
     pub const DESCRIPTOR_AREA: &str = "VMDK-DESCRIPTOR-AREA";
     pub const COWD_FLAGS: &str = "VMDK-COWD-FLAGS";
     pub const COWD_DIRECTORY: &str = "VMDK-COWD-DIRECTORY";
+    pub const SE_HEADER: &str = "VMDK-SE-HEADER";
     pub const SE_GDE: &str = "VMDK-SE-GDE";
+    pub const SE_GTE: &str = "VMDK-SE-GTE";
+    pub const SE_OVERLAP: &str = "VMDK-SE-OVERLAP";
 }
 
 const RULES: &[Rule] = &[
@@ -87,8 +96,8 @@ const RULES: &[Rule] = &[
             "the seSparse extent is cut short within its headers",
         ],
     ),
-    Rule::told_as("VMDK-DIRECTORY", &["VMDK grain directory lies outside the file", "VMDK without a grain directory"]),
-    Rule::told_as(id::GDE, &["VMDK grain directory entry cannot be"]),
+    Rule::told_as(id::DIRECTORY, &["VMDK grain directory lies outside the file", "VMDK without a grain directory"]),
+    Rule::told_as(id::GDE, &["VMDK grain directory entry cannot be*"]),
     Rule::new(id::GDE_COPY),
     Rule::told_as(id::GTE, &["VMDK grain table entry cannot be", "VMDK grain table entries cannot be"]),
     Rule::told_as(
@@ -99,6 +108,7 @@ const RULES: &[Rule] = &[
         ],
     ),
     Rule::told_as(id::GTE_OVERLAP, &["VMDK grain lies where another grain lies, or a table"]),
+    Rule::new(id::GTE_UNALIGNED),
     Rule::new(id::GTE_SURPLUS),
     Rule::told_as("VMDK-GTE-MISSING", &["VMDK grain table has no entry for a grain whose marker is in the stream"]),
     Rule::told_as(
@@ -109,7 +119,7 @@ const RULES: &[Rule] = &[
             "VMDK grain marker is cut by the end of the file",
         ],
     ),
-    Rule::told_as(id::UNREFERENCED, &["the VMDK holds grains that none of its tables names*"]),
+    Rule::new(id::UNREFERENCED),
     Rule::told_as("VMDK-GRAIN-OWNER", &["VMDK grain marker is another grain's"]),
     Rule::told_as("VMDK-GRAIN-LENGTH", &["VMDK grain marker size"]),
     Rule::told_as("VMDK-GRAIN-DEFLATE", &["VMDK grain does not inflate", "VMDK grain inflates to*"]),
@@ -123,7 +133,7 @@ const RULES: &[Rule] = &[
         ],
     ),
     Rule::told_as(
-        "VMDK-FOOTER-DIFFERS",
+        id::FOOTER_DIFFERS,
         &[
             "the footer of the streamOptimized VMDK contradicts its header",
             "header and footer of the streamOptimized VMDK differ in capacity",
@@ -137,6 +147,9 @@ const RULES: &[Rule] = &[
     Rule::new(id::FIRST_LINE),
     Rule::new(id::LINE_ORDER),
     Rule::new(id::CID),
+    Rule::new(id::LONG_CONTENT_ID),
+    Rule::new(id::GEOMETRY),
+    Rule::new(id::ENCODING),
     Rule::told_as(
         id::DESCRIPTOR_AREA,
         &[
@@ -206,7 +219,7 @@ const RULES: &[Rule] = &[
     ),
     Rule::told_as("VMDK-COWD-ZERO", &["a COWD grain table entry of 1, which no known product writes, is read as zero"]),
     Rule::told_as(
-        "VMDK-SE-HEADER",
+        id::SE_HEADER,
         &[
             "seSparse volatile header magic",
             "a seSparse region lies outside the file",
@@ -220,12 +233,19 @@ const RULES: &[Rule] = &[
     ),
     Rule::told_as("VMDK-SE-JOURNAL", &["a seSparse extent whose journal was not replayed*"]),
     Rule::told_as(id::SE_GDE, &["seSparse grain directory entry"]),
-    Rule::told_as("VMDK-SE-GTE", &["seSparse grain table entry", "seSparse grain lies behind the last one"]),
-    Rule::told_as("VMDK-SE-OVERLAP", &["seSparse grain lies where another grain lies"]),
+    Rule::told_as(id::SE_GTE, &["seSparse grain table entry", "seSparse grain lies behind the last one"]),
+    Rule::told_as(id::SE_OVERLAP, &["seSparse grain lies where another grain lies"]),
 ];
 
 /// How VMDKs are checked.
-pub const CHECKER: Checker = Checker { rules: RULES, look, unpacked: Some(stream::unpacked), left_out: &[] };
+pub const CHECKER: Checker = Checker { rules: RULES, look, unpacked: Some(stream::unpacked), left_out: LEFT_OUT };
+
+/// The look holds all grains against each other, and looks at what lies in the room that is left.
+const LEFT_OUT: &[&str] = &[
+    "the VMDK holds grains that none of its tables names: leftovers, or data whose tables were lost",
+    "the VMDK grain tables are too large to look for overlaps to their end",
+    "the seSparse grain tables are too large to look for overlaps to their end",
+];
 
 /// What is wrong and stops a look is the reader's to tell.
 fn look(opening: &mut Opening<'_>, file: &Arc<InputFile>, findings: &mut Findings) -> Result<(), Fault> {
@@ -266,7 +286,7 @@ fn look_at_extents(
             continue;
         }
         match line.kind {
-            ExtentType::SeSparse => sesparse::look(&extent, &raw, findings)?,
+            ExtentType::SeSparse => sesparse::look(&extent, &raw, line.sectors, findings)?,
             _ if raw.starts_with(&cowd::MAGIC) => {
                 if let Ok(header) = cowd::read(&extent, opening) {
                     header::look_at_cowd(&extent, &raw, &header, findings);
@@ -287,23 +307,36 @@ fn look_at_sparse(
     findings: &mut Findings,
 ) -> Result<(), Fault> {
     let Some(header) = header::look(file, raw, findings) else { return Ok(()) };
-    let plain = match header.grains_are {
-        Stored::Plain => true,
-        Stored::Deflated => false,
+    let packing = match header.grains_are {
+        Stored::Plain => None,
+        Stored::Deflated => Some(Packing::Marker),
         // The first grain tells, as the reader has it.
-        Stored::Unknown { .. } => match reader_stream::first_grain(file, &header) {
-            Ok(FirstGrain::Plain) => true,
-            Ok(FirstGrain::Packed(Packing::Marker)) => false,
+        Stored::Unknown { algorithm: 0 | 1, .. } => match reader_stream::first_grain(file, &header) {
+            Ok(FirstGrain::Plain) => None,
+            Ok(FirstGrain::Packed(packing)) => Some(packing),
             _ => return Ok(()),
         },
+        Stored::Unknown { .. } => return Ok(()),
     };
-    if plain {
+    let Some(packing) = packing else {
         return tables::Sweep::new(file, &header, tables::Kept::AllTables).look(findings);
+    };
+    if header.gd_offset.is_none() {
+        stream::hold_against_footer(file, raw, findings)?;
     }
     // What it warns of the reader tells.
     let named = parsed.extents.first().map(|line| line.sectors.saturating_mul(crate::image::SECTOR));
     let in_front = header.gd_offset.is_some();
     let Ok(header) = reader_stream::complete(&Ledger::default(), file, header, named) else { return Ok(()) };
-    tables::Sweep::new(file, &header, tables::Kept::Packed { marked: !in_front }).look(findings)?;
-    stream::Walk { file, header: &header, in_front }.look(raw, findings)
+    let marked = match header.gd_offset {
+        // Where the footer tells the place of the directory, its marker is the reader's to miss.
+        Some(directory) if in_front => packing == Packing::Marker && stream::is_marked(file, directory, findings)?,
+        _ => true,
+    };
+    tables::Sweep::new(file, &header, tables::Kept::Packed { marked, packing }).look(findings)?;
+    match packing {
+        Packing::Marker => stream::Walk { file, header: &header, in_front }.look(raw, findings),
+        // Nothing in the file but its tables tells where a grain begins, or ends.
+        Packing::Length | Packing::Bare => Ok(()),
+    }
 }

@@ -9,6 +9,7 @@ use super::id;
 use crate::fault::Fault;
 use crate::format::vmdk::header::{self, SparseHeader, at};
 use crate::format::vmdk::markers::{self, Item};
+use crate::format::vmdk::stream as reader_stream;
 use crate::image::{Findings, SECTOR};
 use crate::io::{InputFile, is_zero};
 
@@ -106,6 +107,53 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Does a marker stand in front of the directory that the header names? Without markers the tables lie in front of the grains, and 7-Zip
+/// has nothing to go by.
+pub fn is_marked(file: &InputFile, directory: u64, findings: &mut Findings) -> Result<bool, Fault> {
+    let marked = markers::in_front_of(file, directory)? == Some(markers::DIRECTORY);
+    if !marked {
+        findings.note(id::MARKER, || {
+            let none =
+                Fault::damaged(file.name(), at::GD_OFFSET as u64, "a compressed VMDK without markers of its tables");
+            none.found(format!("its directory at sector {directory}")).advice("7-Zip does not open it: convert it")
+        });
+    }
+    Ok(marked)
+}
+
+/// The fields that say the same in a header and its footer, and where each ends. Capacity is the reader's to hold against the descriptor.
+const ALIKE: [(&str, usize, usize); 10] = [
+    ("version", at::VERSION, at::FLAGS),
+    ("flags", at::FLAGS, at::CAPACITY),
+    ("grain size", at::GRAIN_SIZE, at::DESCRIPTOR_OFFSET),
+    ("descriptor offset", at::DESCRIPTOR_OFFSET, at::DESCRIPTOR_SIZE),
+    ("descriptor size", at::DESCRIPTOR_SIZE, at::GTES_PER_GT),
+    ("entries of a grain table", at::GTES_PER_GT, at::RGD_OFFSET),
+    ("unclean shutdown", at::UNCLEAN_SHUTDOWN, at::NEWLINES),
+    ("newline characters", at::NEWLINES, at::COMPRESS_ALGORITHM),
+    ("compression algorithm", at::COMPRESS_ALGORITHM, at::PAD),
+    ("padding", at::PAD, header::LEN),
+];
+
+/// Holds the header against the footer that stands for it, field by field.
+pub fn hold_against_footer(file: &InputFile, raw: &[u8; header::LEN], findings: &mut Findings) -> Result<(), Fault> {
+    // Why there is none the reader says.
+    let Ok((place, _)) = reader_stream::footer(file) else { return Ok(()) };
+    let mut footer = [0; header::LEN];
+    file.read_up_to(place, &mut footer)?;
+    for (name, start, end) in ALIKE {
+        let first = (start..end).find(|n| raw.get(*n) != footer.get(*n));
+        if let Some(first) = first {
+            findings.warning(id::FOOTER_DIFFERS, || {
+                let what = "header and footer of the streamOptimized VMDK differ";
+                let differ = Fault::damaged(file.name(), place + first as u64, what).found(name);
+                differ.against(format!("the header's is at byte {first}")).advice("7-Zip refuses it: convert it")
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The bytes of a grain that was inflated: a stream that ends before its recorded length, or gives less than a grain.

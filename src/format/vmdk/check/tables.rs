@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use super::id;
 use crate::fault::Fault;
-use crate::format::check::Met;
+use crate::format::check::{Met, first_data};
 use crate::format::vmdk::grain_tables::Entries;
 use crate::format::vmdk::header::{SparseHeader, at};
 use crate::format::vmdk::markers;
+use crate::format::vmdk::stream::Packing;
 use crate::image::{Findings, Regions, SECTOR};
 use crate::io::{InputFile, in_memory};
 
@@ -28,6 +29,8 @@ pub enum Kept {
     Packed {
         /// Each table has a marker in front.
         marked: bool,
+        /// What stands in front of each grain.
+        packing: Packing,
     },
 }
 
@@ -46,6 +49,8 @@ pub struct Sweep<'a> {
     end: u64,
     /// Grains that are zero by their entry: one that became zero leaves its place.
     zeroes: Cell<u64>,
+    /// Grains that do not begin at a multiple of their length: how many, and the entry of the first.
+    unaligned: Cell<(u64, Option<Entry>)>,
 }
 
 /// An entry: its byte and what it says.
@@ -75,7 +80,17 @@ impl<'a> Sweep<'a> {
         };
         let tables_end = if kept == Kept::AllTables && believed { header.overhead } else { u64::MAX };
         let end = header.free_sector.unwrap_or(u64::MAX).min(file.len().div_ceil(SECTOR));
-        Sweep { file, header, kept, directories, floor, tables_end, end, zeroes: Cell::new(0) }
+        Sweep {
+            file,
+            header,
+            kept,
+            directories,
+            floor,
+            tables_end,
+            end,
+            zeroes: Cell::new(0),
+            unaligned: Cell::default(),
+        }
     }
 
     fn odd(&self, byte: u64, what: &'static str) -> Fault {
@@ -95,6 +110,7 @@ impl<'a> Sweep<'a> {
             });
         }
         let mut tables = Regions::new(self.header.gt_sectors() * SECTOR, SECTOR);
+        self.look_at_directories(findings);
         self.fixed(&mut tables);
         self.each_table(count, |_, entries| {
             let places: BTreeSet<u32> =
@@ -130,8 +146,8 @@ impl<'a> Sweep<'a> {
         self.look_at_places(&mut grains, findings)
     }
 
-    /// What is in the file besides tables and grains.
-    fn fixed(&self, regions: &mut Regions) {
+    /// Header and descriptor.
+    fn around(&self, regions: &mut Regions) {
         let header = self.header;
         regions.structure(0..SECTOR, "header");
         if header.descriptor_offset != 0 {
@@ -139,8 +155,31 @@ impl<'a> Sweep<'a> {
             regions
                 .structure(start..start.saturating_add(header.descriptor_sectors.saturating_mul(SECTOR)), "descriptor");
         }
+    }
+
+    /// What is in the file besides tables and grains.
+    fn fixed(&self, regions: &mut Regions) {
+        self.around(regions);
         for directory in &self.directories {
-            regions.structure(directory * SECTOR..(directory + header.gd_sectors()) * SECTOR, "grain directory");
+            let bytes = directory * SECTOR..(directory + self.header.gd_sectors()) * SECTOR;
+            regions.structure(bytes, "grain directory");
+        }
+    }
+
+    /// Neither directory may lie on the header, on the descriptor or on the other directory.
+    fn look_at_directories(&self, findings: &mut Findings) {
+        let mut others = Regions::new(SECTOR, SECTOR);
+        self.around(&mut others);
+        for directory in &self.directories {
+            let bytes = directory * SECTOR..(directory + self.header.gd_sectors()) * SECTOR;
+            if let Some(other) = others.structure_in(&bytes) {
+                let field = if Some(*directory) == self.header.gd_offset { at::GD_OFFSET } else { at::RGD_OFFSET };
+                findings.error(id::DIRECTORY, || {
+                    let over = self.odd(field as u64, "VMDK grain directory lies over another structure");
+                    over.found(format!("sector {directory}")).against(format!("the {} lies there", other.name))
+                });
+            }
+            others.structure(bytes, "other directory");
         }
     }
 
@@ -206,7 +245,7 @@ impl<'a> Sweep<'a> {
                 same.advice("VirtualBox refuses it")
             });
         }
-        if let Kept::Packed { marked: true } = self.kept {
+        if let Kept::Packed { marked: true, .. } = self.kept {
             for (_, sector) in sound {
                 if markers::in_front_of(self.file, (*sector).into())? != Some(markers::TABLE) {
                     findings.warning(id::MARKER, || {
@@ -331,6 +370,10 @@ impl<'a> Sweep<'a> {
                 return;
             }
         }
+        if self.kept == Kept::AllTables && !u64::from(sector).is_multiple_of(self.header.grain_sectors) {
+            let (count, first) = self.unaligned.get();
+            self.unaligned.set((count + 1, first.or(Some((byte, sector)))));
+        }
         grains.unit(sector);
     }
 
@@ -376,7 +419,7 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    /// Where the first grain lies, and room for grains that no entry names.
+    /// Where the first grain lies, what they begin at, and room for grains that no entry names.
     fn look_at_places(&self, grains: &mut Regions, findings: &mut Findings) -> Result<(), Fault> {
         if let Some(first) = grains.first_unit().map(u64::from)
             && !self.grains_begin_at_overhead(first)?
@@ -386,9 +429,20 @@ impl<'a> Sweep<'a> {
                 other.found(format!("sector {}", self.header.overhead)).expected(format!("sector {first}"))
             });
         }
-        if self.kept != Kept::AllTables {
-            return Ok(());
+        if let (count, Some((byte, sector))) = self.unaligned.get() {
+            findings.note(id::GTE_UNALIGNED, || {
+                let odd = self.odd(byte, "VMDK grain does not begin at a multiple of its length");
+                odd.found(format!("sector {sector}")).against(format!("so {count} of {} grains", grains.units()))
+            });
         }
+        match self.kept {
+            Kept::AllTables => self.look_at_room(grains, findings),
+            _ => Ok(()),
+        }
+    }
+
+    /// Room for grains that no entry names, but for that of grains that became zero.
+    fn look_at_room(&self, grains: &mut Regions, findings: &mut Findings) -> Result<(), Fault> {
         let grain = self.header.grain_sectors;
         let floor = self.floor.next_multiple_of(grain) * SECTOR;
         let gaps = grains.gaps(grain * SECTOR, self.file.len());
@@ -396,14 +450,31 @@ impl<'a> Sweep<'a> {
             gaps.into_iter().filter(|gap| gap.end > floor).map(|gap| gap.start.max(floor)..gap.end).collect();
         let room: Vec<_> = room.into_iter().filter(|gap| gap.end - gap.start >= grain * SECTOR).collect();
         let left: u64 = room.iter().map(|gap| (gap.end - gap.start) / (grain * SECTOR)).sum();
-        if let Some(gap) = room.first().filter(|_| left > self.zeroes.get()) {
-            findings.warning(id::UNREFERENCED, || {
-                let what =
-                    "the VMDK holds grains that none of its tables names: leftovers, or data whose tables were lost";
-                let bytes: u64 = room.iter().map(|gap| gap.end - gap.start).sum();
-                let found = format!("{bytes} bytes in {} stretches, the first at byte {}", room.len(), gap.start);
-                self.odd(floor, what).found(found)
-            });
+        // Where grains lie off their multiples the room may be in pieces.
+        let stored = self.file.len().saturating_sub(floor) / (grain * SECTOR);
+        if left <= self.zeroes.get() && stored <= grains.units() + self.zeroes.get() {
+            return Ok(());
+        }
+        let mut data = None;
+        for gap in &room {
+            data = first_data(self.file, gap.clone())?;
+            if data.is_some() {
+                break;
+            }
+        }
+        let fault = |what: &'static str| {
+            let bytes: u64 = room.iter().map(|gap| gap.end - gap.start).sum();
+            let first = room.first().map_or(floor, |gap| gap.start);
+            let found = format!("{bytes} bytes in {} stretches, the first at byte {first}", room.len());
+            self.odd(floor, what).found(found)
+        };
+        match data {
+            Some(_) => findings.warning(id::UNREFERENCED, || {
+                fault("the VMDK holds grains that none of its tables names: leftovers, or data whose tables were lost")
+            }),
+            None => findings.note(id::UNREFERENCED, || {
+                fault("the VMDK has room for grains that none of its tables names, and no data in it")
+            }),
         }
         Ok(())
     }
@@ -415,7 +486,10 @@ impl<'a> Sweep<'a> {
             _ if first == overhead => true,
             Kept::AllTables => first.checked_sub(overhead).is_some_and(|room| room >= self.header.grain_sectors),
             Kept::SomeTables => true,
-            Kept::Packed { .. } => {
+            // None may lie in front of it; what is there by its first bytes is a grain, where there are no markers.
+            Kept::Packed { .. } if first < overhead => false,
+            Kept::Packed { packing: Packing::Length | Packing::Bare, .. } => true,
+            Kept::Packed { packing: Packing::Marker, .. } => {
                 matches!(markers::item_at(self.file, overhead, self.header)?, markers::Item::Grain { .. })
             }
         })
