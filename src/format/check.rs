@@ -231,6 +231,21 @@ impl Met {
 mod tests {
     use super::*;
 
+    /// No fault of a reader is known that comes to this: what one forgets to name in a rule is a finding all the same.
+    #[test]
+    fn damage_that_no_rule_names_is_a_finding_all_the_same() {
+        let checker = FORMATS.iter().find_map(|format| format.check.as_ref()).unwrap();
+        let (tell, ledger) = (Tell { checker }, Ledger::default());
+        let of = |kind| Fault::new(kind, "x", "a fault that nobody knows").at(7);
+        let mut findings = Findings::default();
+        tell.refusal(&of(Kind::Damaged), &mut findings).unwrap();
+        ledger.warn(of(Kind::OverLimit).at(9));
+        tell.warnings(&ledger, &mut findings);
+        assert!(tell.refusal(&of(Kind::Unsupported), &mut findings).is_err());
+        let list: Vec<_> = findings.list().iter().map(|f| (f.id, f.severity, f.fault.byte())).collect();
+        assert_eq!(list, [(DAMAGED, Severity::Error, Some(7)), (DAMAGED, Severity::Warning, Some(9))]);
+    }
+
     #[test]
     fn of_units_that_overlap_the_first_is_named() {
         let mut met = Met::default();

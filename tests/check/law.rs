@@ -1,4 +1,5 @@
-//! The law: what a conversion refuses or warns of, check never calls sound without a word; and it keeps its limits on every image.
+//! The law: what a conversion refuses or warns of, check never calls sound without a word, and by a name of its own; and it keeps its
+//! limits on every image.
 
 use std::fs;
 use std::process::Command;
@@ -51,6 +52,8 @@ fn hold(subject: &Subject, cases: std::ops::Range<u64>, broken: &mut Vec<String>
         };
         match (converted.status, checked.status) {
             _ if !matches!(checked.status, Some(0..=2)) => broken.push(what()),
+            // What is found has a name of its own.
+            _ if checked.out.contains("IMAGE-DAMAGED") => broken.push(what()),
             (Some(0), Some(2)) => broken.push(what()),
             (Some(0), _) if converted.err.contains("warning: ") && lines < 2 => broken.push(what()),
             (Some(0), _) => {}

@@ -1,7 +1,7 @@
 //! VMDKs with one fault each.
 
 use super::case::Case;
-use super::common::packed::{Stream, cowd, sesparse};
+use super::common::packed::{Stream, cowd, marker, sesparse, tables_in_front};
 use super::common::pattern;
 use super::common::vmdk::{Sparse, descriptor};
 
@@ -19,7 +19,7 @@ fn changed(mut file: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 pub fn cases() -> Vec<Case> {
-    [header_cases(), table_cases(), stream_cases(), text_cases(), chain_cases(), host_cases()]
+    [header_cases(), table_cases(), stream_cases(), front_cases(), text_cases(), chain_cases(), host_cases()]
         .into_iter()
         .flatten()
         .collect()
@@ -63,6 +63,9 @@ fn header_cases() -> Vec<Case> {
         warning("VMDK-UNCLEAN", 72, &[1]),
         Case::error("VMDK-HEADER-CUT", 300, NAME, file[..300].to_vec()),
         Case::error("VMDK-DIRECTORY", 56, NAME, directories),
+        Case::warning("VMDK-DIRECTORY", 48, NAME, changed(file.clone(), 48, &[0xFF; 3])),
+        // In the descriptor's area, where nothing stands.
+        Case::error("VMDK-DIRECTORY", 56, NAME, changed(file.clone(), 56, &[9])).also(&["VMDK-GDE warning"]),
         Case::warning("VMDK-DESCRIPTOR-AREA", 512, NAME, with(format!("{:#<10240}", line(SECTORS)))),
         Case::warning("VMDK-NO-DESCRIPTOR", 0, NAME, with(String::new())).nowhere(),
     ]
@@ -87,6 +90,9 @@ fn table_cases() -> Vec<Case> {
     let no_tables = changed(changed(file.clone(), gde, &[0xFF; 4]), rgde, &[0xFF; 4]);
     let leftover: &[&str] = &["VMDK-UNREFERENCED warning"];
     let cut = file.len() - 126 * 512;
+    let last = (first as usize + 5 * 128) * 512;
+    let mut unaligned = both(5, first + 5 * 128 + 1);
+    unaligned.splice(last..last, [0; 512]);
     let floor = u64::from(first) * 512;
     vec![
         Case::error("VMDK-GDE", gde, NAME, no_tables).also(leftover),
@@ -100,12 +106,17 @@ fn table_cases() -> Vec<Case> {
         Case::warning("VMDK-TABLES-DIFFER", entry(2), NAME, one(gd, 2, 5)),
         Case::error("VMDK-TABLES-DIFFER", entry(2), NAME, one(rgd, 2, first)).also(leftover),
         Case::error("VMDK-GTE-OVERLAP", entry(1), NAME, both(1, first)).also(leftover),
-        Case::error("VMDK-GTE-OVERLAP", entry(1), NAME, both(1, first + 1))
-            .also(&["VMDK-UNREFERENCED", "VMDK-GTE-OVERLAP error"]),
+        Case::error("VMDK-GTE-OVERLAP", entry(1), NAME, both(1, first + 1)).also(&[
+            "VMDK-UNREFERENCED",
+            "VMDK-GTE-OVERLAP error",
+            "VMDK-GTE-UNALIGNED note",
+        ]),
         Case::warning("VMDK-GTE-SURPLUS", entry(6), NAME, both(6, first)),
         Case::error("VMDK-GRAIN-CUT", cut, NAME, file[..cut].to_vec()),
         Case::warning("VMDK-GRAIN-CUT", file.len() - 512, NAME, file[..file.len() - 512].to_vec()),
+        Case::note("VMDK-GTE-UNALIGNED", entry(5), NAME, unaligned),
         Case::warning("VMDK-UNREFERENCED", floor, NAME, both(4, 0)),
+        Case::note("VMDK-UNREFERENCED", floor, NAME, [&file[..], &[0; 65_536]].concat()),
     ]
 }
 
@@ -165,6 +176,11 @@ fn stream_cases() -> Vec<Case> {
         Case::warning("VMDK-GRAIN-TRAILING", trailing_at, NAME, trailing),
         Case::error("VMDK-FOOTER", end - 1536, NAME, file[..end - 1536].to_vec()),
         Case::warning("VMDK-FOOTER-DIFFERS", footer + 12, NAME, changed(file.clone(), footer + 12, &[0xFF, 3])),
+        Case::warning("VMDK-FOOTER-DIFFERS", footer + 36, NAME, changed(file.clone(), footer + 36, &[19])),
+        Case::warning("VMDK-FOOTER-DIFFERS", footer + 72, NAME, changed(file.clone(), footer + 72, &[1])),
+        Case::warning("VMDK-FOOTER-DIFFERS", footer + 300, NAME, changed(file.clone(), footer + 300, &[1])),
+        Case::error("VMDK-FOOTER-DIFFERS", footer, NAME, changed(file.clone(), footer + 20, &[64]))
+            .also(&["VMDK-FOOTER-DIFFERS warning"]),
         Case::warning("VMDK-STREAM-VERSION", 4, NAME, old),
         Case::warning("VMDK-STREAM-ORDER", twin_places[2], NAME, swapped),
         Case::warning("VMDK-STREAM-END", end - 512, NAME, longer),
@@ -175,6 +191,33 @@ fn stream_cases() -> Vec<Case> {
             .also(&["VMDK-STREAM-END warning"]),
         Case::error("VMDK-GTE-OVERLAP", table + 8, NAME, changed(file.clone(), table + 8, &file[table + 4..table + 8]))
             .also(&["VMDK-GRAIN-OWNER"]),
+        // A grain in front of it.
+        Case::warning("VMDK-OVERHEAD", 64, NAME, changed(file.clone(), 64, &((places[1] / 512) as u16).to_le_bytes())),
+    ]
+}
+
+/// Tables in front of packed grains, with markers of the grains or without.
+fn front_cases() -> Vec<Case> {
+    let guest = pattern(6 * 128, |_| false);
+    let mut marked = tables_in_front(&guest, marker);
+    marked.extend([0; 512]);
+    // The flag of the markers is gone, and with it the markers.
+    let bare = changed(tables_in_front(&guest, |_, size| size.to_le_bytes().to_vec()), 10, &[1]);
+    let (sparse, odd) = (Sparse::of(&guest), ["VMDK-COMPRESSION warning"]);
+    let (gde, rgde) = (sparse.gd() as usize * 512, sparse.rgd() as usize * 512);
+    let entry = |grain: u64| sparse.entry_at(sparse.gd(), grain);
+    let both = |grain: u64, from: usize| {
+        [sparse.gd(), sparse.rgd()]
+            .into_iter()
+            .fold(bare.clone(), |file, dir| changed(file, sparse.entry_at(dir, grain), &bare[from..from + 4]))
+    };
+    vec![
+        Case::note("VMDK-MARKER", 56, NAME, marked),
+        Case::warning("VMDK-COMPRESSION", 8, NAME, bare.clone()),
+        Case::warning("VMDK-GDE-COPY", rgde, NAME, changed(bare.clone(), rgde, &bare[gde..gde + 4])).also(&odd),
+        Case::warning("VMDK-GTE-SURPLUS", entry(7), NAME, both(7, entry(1))).also(&odd),
+        Case::error("VMDK-GTE-OVERLAP", entry(2), NAME, both(2, entry(1))).also(&odd),
+        Case::warning("VMDK-TABLES-DIFFER", entry(2), NAME, changed(bare.clone(), entry(2), &[0xFF; 4])).also(&odd),
     ]
 }
 
@@ -190,7 +233,17 @@ fn text_case(id: &'static str, severity: &'static str, from: &str, to: &str, at:
     Case { id, severity, byte: Some(byte), ..flat(&text) }
 }
 
+/// A disk whose text declares an encoding, with a byte of windows-1252 for each `\u{1}`.
+fn in_bytes(declares: &str, file: &str, at: &str) -> Case {
+    let text = descriptor("monolithicFlat", 7, None, &format!("RW {SECTORS} FLAT \"{file}\" 0"));
+    let text = text.replacen("createType", &format!("{declares}createType"), 1);
+    let byte = text.find(at).unwrap() as u64;
+    let bytes = text.bytes().map(|byte| if byte == 1 { 0xFC } else { byte }).collect();
+    Case::warning("VMDK-ENCODING", byte, NAME, bytes).with(&file.replace('\u{1}', "\u{fc}"), guest())
+}
+
 fn text_cases() -> Vec<Case> {
+    let note = |id, from: &str, to: &str, at: &str| text_case(id, "note", from, to, at);
     let warning = |id, from: &str, to: &str, at: &str| text_case(id, "warning", from, to, at);
     let error = |id, from: &str, to: &str, at: &str| text_case(id, "error", from, to, at);
     let mut short = error("VMDK-EXTENT-SHORT", "RW 643", "RW 700", "RW").in_file(1);
@@ -212,6 +265,17 @@ fn text_cases() -> Vec<Case> {
         warning("VMDK-CID", "\nCID=00000007\nparentCID=ffffffff", "\nparentCID=ffffffff\nCID=00000007", "CID=00000007"),
         warning("VMDK-KEY-TWICE", "\nparentCID", "\nCID=00000009\nparentCID", "CID=00000009"),
         warning("VMDK-ADAPTER", "lsilogic", "lsilogik", "ddb.adapterType"),
+        note(
+            "VMDK-LONG-CONTENT-ID",
+            "ddb.adapterType",
+            "ddb.longContentID = \"0123456789abcdef0123456700000008\"\nddb.adapterType",
+            "ddb.longContentID",
+        ),
+        note("VMDK-GEOMETRY", "cylinders = \"1\"", "cylinders = \"81\"", "ddb.geometry.cylinders"),
+        note("VMDK-GEOMETRY", "heads = \"4\"", "heads = \"256\"", "ddb.geometry.heads"),
+        note("VMDK-GEOMETRY", "sectors = \"2\"", "sectors = \"64\"", "ddb.geometry.sectors"),
+        in_bytes("encoding=\"UTF-8\"\n# \u{1}\n", "a-flat.vmdk", "# \u{1}"),
+        in_bytes("encoding=\"klingon\"\n", "\u{1}-flat.vmdk", "RW"),
         error("VMDK-VERSION", "version=1", "version=9", "version=9"),
         error("VMDK-EXTENT-LINE", "RW 643", "RW x43", "RW"),
         error(
@@ -238,7 +302,19 @@ fn chain_cases() -> Vec<Case> {
     let at = |text: &str, key: &str| 512 + text.find(key).unwrap();
     let (fits, changed, own) = (text(0x1234_5678, "base.vmdk"), text(9, "base.vmdk"), text(2, NAME));
     let larger = Sparse::of(&pattern(SECTORS + 128, |_| false)).build();
+    let empty = Sparse::of(&vec![0; SECTORS as usize * 512]);
+    let gde = (empty.gd() * 512) as usize;
+    let unknown = self::changed(child(fits.clone()), gde, &[0xFF; 4]);
     vec![
+        // What the copy of a snapshot's table does not have may be the parent's, or newer.
+        Case::error("VMDK-GDE", gde, NAME, unknown).with("base.vmdk", base.clone()),
+        // What is wrong with a parent is told of the parent.
+        Case::warning("VMDK-TABLE-SIZE", 44, NAME, child(fits.clone()))
+            .with("base.vmdk", Sparse { gtes: 128, ..Sparse::of(&guest()) }.build())
+            .in_file(1),
+        Case::note("VMDK-UNREFERENCED", 65_536, NAME, child(fits.clone()))
+            .with("base.vmdk", [&base[..], &[0; 65_536]].concat())
+            .in_file(1),
         Case::error("VMDK-PARENT-MISSING", at(&fits, "parentFileNameHint"), NAME, child(fits.clone())),
         Case::error("VMDK-PARENT-ID", at(&changed, "parentCID"), NAME, child(changed)).with("base.vmdk", base.clone()),
         Case::warning("VMDK-PARENT-SIZE", 0, NAME, child(fits.clone())).nowhere().with("base.vmdk", larger),
@@ -263,6 +339,7 @@ fn host_cases() -> Vec<Case> {
     let se = |id, byte: u64, file: Vec<u8>| {
         Case::error(id, byte, NAME, se_text.clone().into_bytes()).with("e.vmdk", file).in_file(1)
     };
+    let se_warning = |id, byte: u64, file: Vec<u8>| Case { severity: "warning", ..se(id, byte, file) };
     let sound = extent(&[(0, at(5)), (1, at(6))], 0);
     let entry = (64 + 64) * 512;
     vec![
@@ -275,6 +352,16 @@ fn host_cases() -> Vec<Case> {
         // Which of the two is wrong nobody knows: the table is named, too.
         delta("VMDK-GTE-OVERLAP", "error", table as u64, on_a_table).also(&["VMDK-GDE error"]),
         se("VMDK-SE-HEADER", 512, changed(sound.clone(), 512, &[1])),
+        se_warning("VMDK-SE-HEADER", 0x29, changed(sound.clone(), 0x29, &[1])),
+        se_warning("VMDK-SE-HEADER", 0x1F0, changed(sound.clone(), 0x1F0, &[1])),
+        se_warning("VMDK-SE-HEADER", 512 + 0x30, changed(sound.clone(), 512 + 0x30, &[1])),
+        // A journal behind the end, a back map over the tables.
+        se_warning("VMDK-SE-HEADER", 0x70, changed(changed(sound.clone(), 0x72, &[1]), 0x78, &[1])),
+        se_warning("VMDK-SE-HEADER", 0xB0, changed(changed(sound.clone(), 0xB0, &[70]), 0xB8, &[1])),
+        se_warning("VMDK-CAPACITY", 0x10, changed(sound.clone(), 0x10, &45_000u64.to_le_bytes())),
+        se_warning("VMDK-SE-GDE", 8 * 512 + 24, changed(sound.clone(), 8 * 512 + 24, &[1])),
+        se_warning("VMDK-SE-GTE", 64 * 512 + 904 * 8, extent(&[(0, at(5)), (5000, at(6))], 0)),
+        se("VMDK-SE-GTE", entry + 16, extent(&[(0, at(5)), (2, at(128))], 0)),
         se("VMDK-SE-JOURNAL", 512 + 0x18, extent(&[(0, at(5))], 1)),
         se("VMDK-SE-GDE", 8 * 512, changed(sound.clone(), 8 * 512 + 7, &[0x20])),
         se("VMDK-SE-GDE", 8 * 512 + 8, changed(sound.clone(), 8 * 512 + 8, &[1])).also(&["VMDK-SE-OVERLAP"]),

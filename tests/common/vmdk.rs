@@ -456,6 +456,6 @@ pub fn descriptor(create_type: &str, cid: u32, parent: Option<(u32, &str)>, exte
     format!(
         "# Disk DescriptorFile\nversion=1\nCID={cid:08x}\nparentCID={parent_cid:08x}\ncreateType=\"{create_type}\"\n{hint}\n\
          # Extent description\n{extents}\n\n# The Disk Data Base\n#DDB\n\nddb.adapterType = \"lsilogic\"\n\
-         ddb.geometry.cylinders = \"1\"\nddb.geometry.heads = \"64\"\nddb.geometry.sectors = \"32\"\nddb.virtualHWVersion = \"4\"\n"
+         ddb.geometry.cylinders = \"1\"\nddb.geometry.heads = \"4\"\nddb.geometry.sectors = \"2\"\nddb.virtualHWVersion = \"4\"\n"
     )
 }

@@ -79,11 +79,11 @@ fn padding_behind(file: &InputFile, from: u64, end: u64) -> Result<Range<u64>, F
     let until = from.next_multiple_of(ALIGNMENT).min(end).max(from);
     let mut bytes = vec![0; in_memory(until - from)];
     file.read_around(from, &mut bytes)?;
-    let (sectors, _) = bytes.as_chunks::<{ SECTOR as usize }>();
-    let plain = |sector: &&[u8; SECTOR as usize]| {
+    let plain = |sector: &&[u8]| {
         sector.first().is_some_and(|first| is_padding(*first) && sector.iter().all(|byte| byte == first))
     };
-    Ok(from..from + sectors.iter().take_while(plain).count() as u64 * SECTOR)
+    let sectors = bytes.chunks_exact(in_memory(SECTOR)).take_while(plain).count() as u64;
+    Ok(from..from + sectors * SECTOR)
 }
 
 /// What the header's locators set aside for their texts.
