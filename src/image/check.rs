@@ -70,7 +70,7 @@ pub struct Finding {
     pub fault: Fault,
 }
 
-/// All that was found in one image. Of a place and an id one finding is kept, the first and with the worse severity.
+/// All that was found in one image. Of a place and an id one finding is kept: the worst, and of those the first.
 #[derive(Default)]
 pub struct Findings {
     of_id: BTreeMap<&'static str, OfId>,
@@ -103,7 +103,7 @@ impl OfId {
         if let Some(known) = self.places.get(&place).and_then(|n| self.kept.get_mut(*n)) {
             let before = known.severity;
             if severity > before {
-                known.severity = severity;
+                *known = Finding { id, severity, fault };
                 *self.count(severity) += 1;
                 *self.count(before) -= 1;
             }
@@ -194,10 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn of_a_place_the_first_word_stays_and_the_worse_severity_counts() {
+    fn of_a_place_the_worst_is_kept_and_of_those_the_first() {
         let mut findings = Findings::default();
         findings.warning("A", || at(9));
-        findings.told("A", Severity::Error, &at(9));
+        findings.told("A", Severity::Error, &at(9).found("worse"));
+        findings.told("A", Severity::Error, &at(9).found("again"));
         findings.error("B", || at(3));
         findings.note("B", || at(3));
         findings.note("C", || at(12));
@@ -206,6 +207,7 @@ mod tests {
             list,
             [("B", Severity::Error, Some(3)), ("A", Severity::Error, Some(9)), ("C", Severity::Note, Some(12))]
         );
+        assert_eq!(findings.list().iter().map(|f| f.fault.found_text()).collect::<Vec<_>>(), ["", "worse", ""]);
         let numbers = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| findings.number(severity));
         assert_eq!(numbers, [2, 0, 1]);
     }

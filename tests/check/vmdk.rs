@@ -305,9 +305,12 @@ fn chain_cases() -> Vec<Case> {
     let empty = Sparse::of(&vec![0; SECTORS as usize * 512]);
     let gde = (empty.gd() * 512) as usize;
     let unknown = self::changed(child(fits.clone()), gde, &[0xFF; 4]);
+    let entry = empty.entry_at(empty.gd(), 2);
+    let unknown_grain = self::changed(child(fits.clone()), entry, &[0xFF; 4]);
     vec![
         // What the copy of a snapshot's table does not have may be the parent's, or newer.
         Case::error("VMDK-GDE", gde, NAME, unknown).with("base.vmdk", base.clone()),
+        Case::error("VMDK-TABLES-DIFFER", entry, NAME, unknown_grain).with("base.vmdk", base.clone()),
         // What is wrong with a parent is told of the parent.
         Case::warning("VMDK-TABLE-SIZE", 44, NAME, child(fits.clone()))
             .with("base.vmdk", Sparse { gtes: 128, ..Sparse::of(&guest()) }.build())

@@ -104,6 +104,7 @@ const RULES: &[Rule] = &[
         id::TABLES_DIFFER,
         &[
             "VMDK grain table entry and its copy differ",
+            "VMDK grain table entry cannot be, and its copy has nothing",
             "VMDK grain tables differ from their copies: the entries that can be are used",
         ],
     ),
