@@ -11,8 +11,8 @@ use serde_json::Value;
 const MIB: u64 = 1 << 20;
 /// Tables, headers and descriptors of such disks.
 const TABLES: u64 = MIB / 2;
-/// The end of a file, where something may say that it is another format's: as much of it is looked at, whatever its length.
-const END: u64 = MIB;
+/// The end of a file, where a VHD's footer may lie, or a stream's: a mebibyte each is looked at, whatever the file's length.
+const END: u64 = 2 * MIB;
 /// Of 64 MiB, these MiB are data.
 const DATA: [u64; 5] = [0, 7, 8, 31, 63];
 
