@@ -3,7 +3,7 @@
 use super::boot::BootKind;
 use super::filesystem::FileSystem;
 use super::gpt::{Copy, kind};
-use super::partition::{Partition, TableKind};
+use super::partition::{Leftover, Partition, TableKind};
 use super::{Guest, mbr};
 use crate::image::Facts;
 
@@ -45,7 +45,7 @@ fn about_table(facts: &Facts, guest: &Guest, lines: &mut Vec<String>) {
         lines.push("the MBR guards a GPT, and no copy of it is sound: the disk was cut, or the GPT overwritten".into());
     }
     // Hybrid optical images list in their MBR what a BIOS needs, and are started as discs.
-    if table.kind == TableKind::Gpt && !table.protective && facts.disc_boots.is_none() {
+    if table.unguarded && facts.disc_boots.is_none() {
         lines.push("the MBR does not guard the GPT: Linux and others will not look for it".into());
     }
     match (table.primary, table.backup, table.made_for) {
@@ -66,10 +66,50 @@ fn about_table(facts: &Facts, guest: &Guest, lines: &mut Vec<String>) {
         )),
         _ => {}
     }
+    if let Some(left) = &table.leftover {
+        lines.push(about_leftover(left, guest));
+    }
+    if let Some((looked_at, all)) = table.cut {
+        lines.push(format!(
+            "the GPT has room for {all} partitions, and {looked_at} entries were looked at: what is behind them is not listed, and the \
+             entries' checksum was not verified"
+        ));
+    }
+    if table.in_boot_sector {
+        lines.push(
+            "the first sector is the boot sector of a file system and lists partitions too: Linux and partitioning programs go by the \
+             partitions, blkid goes by the file system; only who made the disk knows which of them is current"
+                .into(),
+        );
+    }
     lines.extend(table.wrong.map(str::to_string));
     if table.count > guest.partitions.len() {
         lines.push(format!("{} more partitions are not listed", table.count - guest.partitions.len()));
     }
+}
+
+/// Repairing it would put its partitions over what is there now.
+fn about_leftover(left: &Leftover, guest: &Guest) -> String {
+    let is_there = |copy: Copy| matches!(copy, Copy::Sound | Copy::Unchecked);
+    let place = match (is_there(left.primary), is_there(left.backup)) {
+        (true, true) => "beginning and its end",
+        (true, false) => "beginning",
+        (false, _) => "end",
+    };
+    let count = match left.count {
+        1 => "1 partition".to_string(),
+        count => format!("{count} partitions"),
+    };
+    if guest.partitions.is_empty() && guest.file_system.is_none() {
+        return format!(
+            "a GPT with {count} stands at the disk's {place}, and no MBR guards it, so machines do not look for it: the disk's beginning was \
+             overwritten, or the disk emptied"
+        );
+    }
+    format!(
+        "leftovers of a GPT with {count} stand at the disk's {place}; no MBR guards them, so machines go by what is listed here: do not let a \
+         partitioning program repair that GPT"
+    )
 }
 
 fn about_partition(size: u64, partition: &Partition, lines: &mut Vec<String>) {

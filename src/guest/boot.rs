@@ -55,8 +55,12 @@ pub struct Boot {
 /// Of a disk with this table and these partitions; `whole`: what lies on one without.
 pub fn of_disk(table: &Table, mbr: Option<&Mbr>, partitions: &[Partition], whole: Option<&FileSystem>) -> Boot {
     match table.kind {
-        TableKind::Gpt => of_gpt(mbr.is_some_and(|mbr| mbr.has_code), partitions),
+        TableKind::Gpt => of_gpt(table, mbr, partitions),
         TableKind::Unread => unknown("the first sector cannot be read"),
+        TableKind::Mbr if table.in_boot_sector => boot(
+            BootKind::Bios,
+            "the first sector is a file system's boot sector, which a BIOS starts, if at all, and lists partitions",
+        ),
         TableKind::Mbr => mbr.map_or_else(|| unknown("no boot code"), of_mbr),
         TableKind::None => match whole.map(|whole| whole.word) {
             Some(_) if table.boot_signature => {
@@ -80,16 +84,13 @@ pub fn of_disc(platforms: &[&str]) -> Boot {
     }
 }
 
-fn of_gpt(has_code: bool, partitions: &[Partition]) -> Boot {
+fn of_gpt(table: &Table, mbr: Option<&Mbr>, partitions: &[Partition]) -> Boot {
+    let (has_code, is_grub) = mbr.map_or((false, false), |mbr| (mbr.has_code, mbr.is_grub));
     let has = |wanted| partitions.iter().any(|partition| partition.guid == Some(wanted));
     let efi = has(kind::EFI_SYSTEM);
-    if has(kind::MICROSOFT_RESERVED) || has(kind::WINDOWS_RECOVERY) {
-        return match efi {
-            true => {
-                boot(BootKind::Efi, "GPT with an EFI system partition and one of Windows, which boots GPT by EFI only")
-            }
-            false => unknown("a GPT disk of Windows without an EFI system partition: a data disk"),
-        };
+    let of_windows = has(kind::MICROSOFT_RESERVED) || has(kind::WINDOWS_RECOVERY);
+    if of_windows && efi {
+        return boot(BootKind::Efi, "GPT with an EFI system partition and one of Windows, which boots GPT by EFI only");
     }
     let for_bios = if has(kind::BIOS_BOOT) {
         Some("a BIOS boot partition")
@@ -107,7 +108,31 @@ fn of_gpt(has_code: bool, partitions: &[Partition]) -> Boot {
         }
         (true, None) => boot(BootKind::Efi, "GPT with an EFI system partition, no boot code in the MBR"),
         (false, Some(what)) => boot(BootKind::Bios, format!("GPT with {what} and no EFI system partition")),
+        // A BIOS knows nothing of the GPT: it starts the MBR's code, and that may find what it loads by itself, or by a hybrid MBR.
+        (false, None) if is_grub => {
+            boot(BootKind::Bios, "GRUB in the boot code of the MBR, GPT without an EFI system partition")
+        }
+        (false, None) if table.hybrid => mbr.map_or_else(|| unknown("no boot code"), of_hybrid),
+        (false, None) if table.cut.is_some() || table.count > partitions.len() => {
+            unknown("no EFI system or BIOS boot partition among those of the GPT that were looked at")
+        }
+        // Windows writes code onto data disks too.
+        (false, None) if of_windows => unknown("a GPT disk of Windows without an EFI system partition: a data disk"),
+        (false, None) if has_code => unknown(
+            "boot code in the MBR, which many tools write, and a GPT without an EFI system or BIOS boot partition",
+        ),
         (false, None) => unknown("GPT without an EFI system or BIOS boot partition: a data disk"),
+    }
+}
+
+/// Of the MBR beside a GPT that has nothing to boot from.
+fn of_hybrid(mbr: &Mbr) -> Boot {
+    let Boot { kind, reason } = of_mbr(&mbr.without_guard());
+    match kind {
+        BootKind::Unknown if !mbr.has_code => {
+            unknown("hybrid MBR without boot code, GPT without an EFI system or BIOS boot partition")
+        }
+        _ => boot(kind, format!("hybrid MBR: {reason}")),
     }
 }
 

@@ -4,8 +4,10 @@ use crate::fault::Fault;
 use crate::image::{Disk, Here, Run, Unpack};
 use crate::io::{FileId, in_memory};
 
-/// Bytes of the guest that may be read, and as many that may be unpacked.
-const MOST: u64 = 4 << 20;
+/// Bytes of the guest that may be read.
+const MOST: u64 = 2 << 20;
+/// Bytes of the guest that may be unpacked: a probe of a few takes the whole unit that they are in.
+const MOST_UNPACKED: u64 = 4 << 20;
 /// Bytes that may be read of the image's files, its tables included.
 const MOST_OF_FILES: u64 = 8 << 20;
 /// Questions to layers: a chain may have a thousand.
@@ -132,7 +134,7 @@ impl Bytes for GuestBytes<'_> {
             return Vec::new();
         }
         let read = read_so_far(self.disk).saturating_sub(self.before);
-        if read > MOST_OF_FILES || self.plain > MOST || self.unpacked > MOST || self.asked > MOST_ASKED {
+        if read > MOST_OF_FILES || self.plain > MOST || self.unpacked > MOST_UNPACKED || self.asked > MOST_ASKED {
             self.spent = true;
             return Vec::new();
         }

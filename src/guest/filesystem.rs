@@ -4,6 +4,8 @@
 //!
 //! | what              | offset            | bytes                                    | size stated at                          |
 //! |-------------------|------------------:|------------------------------------------|-----------------------------------------|
+//! | LVM               | 0, 512, 1024, 1536 | `LABELONE`, `LVM2 001` at 24             |                                         |
+//! | Linux RAID        | 0, 4,096, the end | `FC 4E 2B A9`                            |                                         |
 //! | LUKS              |                 0 | `LUKS` `BA BE`, version at 6             |                                         |
 //! | BitLocker         |                 3 | `-FVE-FS-`, or `MSWIN4.1` and its GUID   |                                         |
 //! | NTFS              |                 3 | `NTFS    `                               | 40: sectors of the bytes at 11, and one |
@@ -14,8 +16,6 @@
 //! | ext2, ext3, ext4  |             1,080 | `53 EF`                                  | 1,028, 1,360; unit 1,024 << 1,048       |
 //! | F2FS              |             1,024 | `10 20 F5 F2`                            |                                         |
 //! | squashfs          |                 0 | `hsqs`                                   | 40                                      |
-//! | LVM               | 0, 512, 1024, 1536 | `LABELONE`, `LVM2 001` at 24             |                                         |
-//! | Linux RAID        | 0, 4,096, the end | `FC 4E 2B A9`                            |                                         |
 //! | swap              | page − 10         | `SWAPSPACE2`; of a hibernated one others | 1,028: last page                        |
 //! | HFS+              |             1,024 | `H+`, `HX`                               | 1,064 × 1,068, big-endian               |
 //! | APFS              |                32 | `NXSB`                                   | 36 × 40                                 |
@@ -83,11 +83,13 @@ impl<B: Bytes> Room<'_, B> {
 pub fn look(bytes: &mut impl Bytes, start: u64, len: u64) -> Option<FileSystem> {
     let mut room = Room { bytes, start, len };
     let head = room.read(0, 8192);
-    encrypted(&head)
+    // What holds volumes comes first: of a mirror whose own data lies at its end, the file system inside begins where the member begins,
+    // and one that was there before shows through in front of it.
+    volumes(&mut room, &head)
+        .or_else(|| encrypted(&head))
         .or_else(|| of_windows(&head))
         .or_else(|| of_linux(&head))
         .or_else(|| swap(&mut room, &head))
-        .or_else(|| volumes(&mut room, &head))
         .or_else(|| of_apple(&head))
         .or_else(|| further_in(&mut room, &head))
         .or_else(|| optical(&mut room))

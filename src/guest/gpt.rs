@@ -15,8 +15,9 @@ use uuid::Uuid;
 use super::bytes::{Bytes, int};
 use crate::image::{GptHeader, GptLook};
 
-/// Bytes of the array that are read: of a larger one the checksum stays unknown.
-const MOST_READ: u64 = 256 << 10;
+/// Bytes of an array that are read: both copies leave half of what a look into a guest may read to all else. The usual array has 16 KiB;
+/// sgdisk gives it as many entries as it is told to. Of a larger one the checksum stays unknown.
+const MOST_READ: u64 = 512 << 10;
 /// The sizes that a sector has.
 const SECTOR_SIZES: [u64; 2] = [512, 4096];
 
@@ -31,6 +32,8 @@ pub enum Copy {
     Missing,
     /// The disk ends in front of it.
     Outside,
+    /// Its header is what its checksum says; its entries are more than are read, so theirs was not taken.
+    Unchecked,
 }
 
 impl Copy {
@@ -41,6 +44,7 @@ impl Copy {
             Copy::Damaged => "damaged",
             Copy::Missing => "missing",
             Copy::Outside => "outside",
+            Copy::Unchecked => "unchecked",
         }
     }
 }
@@ -60,6 +64,8 @@ pub struct Gpt {
     pub made_for: u64,
     /// The partitions in the table's order.
     pub entries: Vec<Entry>,
+    /// Where the array was not read to its end: the entries that were looked at, and those that it has room for.
+    pub cut: Option<(u64, u64)>,
 }
 
 /// A partition, in sectors of the table.
@@ -83,7 +89,21 @@ pub struct Entry {
 enum Found {
     None,
     Damaged,
-    Whole(GptHeader, Vec<Entry>),
+    Whole(Whole),
+}
+
+/// A copy in which nothing is wrong, as far as it was read.
+struct Whole {
+    header: GptHeader,
+    entries: Vec<Entry>,
+    /// As in [`Gpt`].
+    cut: Option<(u64, u64)>,
+}
+
+impl Whole {
+    fn copy(&self) -> Copy {
+        if self.cut.is_none() { Copy::Sound } else { Copy::Unchecked }
+    }
 }
 
 /// Looks for a table on a disk of `len` bytes.
@@ -91,7 +111,7 @@ pub fn find(bytes: &mut impl Bytes, len: u64) -> Option<Gpt> {
     let mut damaged = None;
     for size in SECTOR_SIZES {
         match copy(bytes, 1, size) {
-            Found::Whole(header, entries) => return Some(with_backup(bytes, len, size, &header, entries)),
+            Found::Whole(primary) => return Some(with_backup(bytes, len, size, primary)),
             Found::Damaged => damaged = Some(size),
             Found::None => {}
         }
@@ -99,37 +119,39 @@ pub fn find(bytes: &mut impl Bytes, len: u64) -> Option<Gpt> {
     // The primary is lost: the copy in the last sector speaks for it.
     for size in SECTOR_SIZES.into_iter().filter(|size| damaged.is_none_or(|seen| seen == *size)) {
         let Some(last) = (len / size).checked_sub(1) else { continue };
-        if let Found::Whole(header, entries) = copy(bytes, last, size) {
+        if let Found::Whole(backup) = copy(bytes, last, size) {
             return Some(Gpt {
                 sector_size: size,
-                disk_id: header.disk_id,
+                disk_id: backup.header.disk_id,
                 primary: if damaged.is_some() { Copy::Damaged } else { Copy::Missing },
-                backup: Copy::Sound,
-                made_for: header.end(size).unwrap_or(len),
-                entries,
+                backup: backup.copy(),
+                made_for: backup.header.end(size).unwrap_or(len),
+                entries: backup.entries,
+                cut: backup.cut,
             });
         }
     }
     None
 }
 
-fn with_backup(bytes: &mut impl Bytes, len: u64, size: u64, header: &GptHeader, entries: Vec<Entry>) -> Gpt {
-    let made_for = header.end(size);
+fn with_backup(bytes: &mut impl Bytes, len: u64, size: u64, primary: Whole) -> Gpt {
+    let made_for = primary.header.end(size);
     let backup = match made_for.filter(|end| *end <= len) {
         None => Copy::Outside,
-        Some(_) => match copy(bytes, header.other, size) {
-            Found::Whole(..) => Copy::Sound,
+        Some(_) => match copy(bytes, primary.header.other, size) {
+            Found::Whole(backup) => backup.copy(),
             Found::Damaged => Copy::Damaged,
             Found::None => Copy::Missing,
         },
     };
     Gpt {
         sector_size: size,
-        disk_id: header.disk_id,
-        primary: Copy::Sound,
+        disk_id: primary.header.disk_id,
+        primary: primary.copy(),
         backup,
         made_for: made_for.unwrap_or(u64::MAX),
-        entries,
+        entries: primary.entries,
+        cut: primary.cut,
     }
 }
 
@@ -142,23 +164,32 @@ fn copy(bytes: &mut impl Bytes, sector: u64, size: u64) -> Found {
         GptLook::Sound(header) if header.here == sector && header.is_possible(size) => header,
         GptLook::Sound(_) | GptLook::Damaged => return Found::Damaged,
     };
-    let whole = header.entries_len();
     let Some(start) = header.entries_at.checked_mul(size) else { return Found::Damaged };
-    let mut array = Vec::new();
-    while (array.len() as u64) < whole.min(MOST_READ) {
-        let want = whole.min(MOST_READ) - array.len() as u64;
-        let part = bytes.read(start.saturating_add(array.len() as u64), usize::try_from(want).unwrap_or_default());
-        if part.is_empty() {
-            return Found::Damaged;
-        }
-        array.extend(part);
-    }
-    if whole <= MOST_READ && crc32fast::hash(&array) != header.entries_crc {
+    let whole = header.entries_len();
+    let most = whole.min(MOST_READ);
+    let Some(array) = array(bytes, start, most) else { return Found::Damaged };
+    if most == whole && crc32fast::hash(&array) != header.entries_crc {
         return Found::Damaged;
     }
     let len = usize::try_from(header.entry_len).unwrap_or(usize::MAX);
+    let looked_at = (array.len() / len) as u64;
+    let cut = (most < whole).then_some((looked_at, u64::from(header.entry_count)));
     let entries = (1..).zip(array.chunks_exact(len)).filter_map(|(number, raw)| entry(number, raw)).collect();
-    Found::Whole(header, entries)
+    Found::Whole(Whole { header, entries, cut })
+}
+
+/// That many bytes of an array, a read's worth at a time; `None` where they cannot be had.
+fn array(bytes: &mut impl Bytes, start: u64, most: u64) -> Option<Vec<u8>> {
+    let mut array = Vec::new();
+    while (array.len() as u64) < most {
+        let want = usize::try_from(most - array.len() as u64).ok()?;
+        let part = bytes.read(start.saturating_add(array.len() as u64), want);
+        if part.is_empty() {
+            return None;
+        }
+        array.extend(part);
+    }
+    Some(array)
 }
 
 fn entry(number: u32, raw: &[u8]) -> Option<Entry> {
@@ -221,7 +252,7 @@ pub mod kind {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     const LEN: usize = 64 << 20;
@@ -229,12 +260,21 @@ mod tests {
     /// A table as sgdisk writes it: 128 entries, of which the first is an EFI system partition, on 64 MiB.
     fn disk(size: usize) -> Vec<u8> {
         let mut disk = vec![0; LEN];
-        let last = LEN / size - 1;
-        let mut array = vec![0; 128 * 128];
-        array[..16].copy_from_slice(&kind::EFI_SYSTEM.to_bytes_le());
-        array[32..40].copy_from_slice(&2048u64.to_le_bytes());
-        array[40..48].copy_from_slice(&4095u64.to_le_bytes());
-        array[56..60].copy_from_slice(&[b'E', 0, b'\xE9', 0]);
+        write(&mut disk, size, 128, &[1]);
+        disk
+    }
+
+    /// Both copies of a table with room for `count` entries, with an EFI system partition as each of `used`, all in one place.
+    pub fn write(disk: &mut [u8], size: usize, count: usize, used: &[usize]) {
+        let last = disk.len() / size - 1;
+        let mut array = vec![0; count * 128];
+        for number in used {
+            let entry = &mut array[(number - 1) * 128..number * 128];
+            entry[..16].copy_from_slice(&kind::EFI_SYSTEM.to_bytes_le());
+            entry[32..40].copy_from_slice(&2048u64.to_le_bytes());
+            entry[40..48].copy_from_slice(&4095u64.to_le_bytes());
+            entry[56..60].copy_from_slice(&[b'E', 0, b'\xE9', 0]);
+        }
         let (first, second) = (2, last - array.len() / size);
         for (here, other, entries) in [(1, last, first), (last, 1, second)] {
             let mut header = vec![0; 92];
@@ -246,7 +286,7 @@ mod tests {
             header[40..48].copy_from_slice(&34u64.to_le_bytes());
             header[48..56].copy_from_slice(&((last - 33) as u64).to_le_bytes());
             header[72..80].copy_from_slice(&(entries as u64).to_le_bytes());
-            header[80] = 128;
+            header[80..84].copy_from_slice(&(count as u32).to_le_bytes());
             header[84] = 128;
             header[88..92].copy_from_slice(&crc32fast::hash(&array).to_le_bytes());
             let sum = crc32fast::hash(&header);
@@ -254,7 +294,33 @@ mod tests {
             disk[here * size..][..92].copy_from_slice(&header);
             disk[entries * size..][..array.len()].copy_from_slice(&array);
         }
-        disk
+    }
+
+    #[test]
+    fn a_large_array_is_read_and_checked_whole() {
+        let mut disk = vec![0; LEN];
+        write(&mut disk, 512, 4096, &[1, 3000]);
+        let numbers = |gpt: &Gpt| gpt.entries.iter().map(|entry| entry.number).collect::<Vec<_>>();
+        let gpt = find(&mut disk, LEN as u64).unwrap();
+        assert_eq!((gpt.primary, gpt.backup, gpt.cut, numbers(&gpt)), (Copy::Sound, Copy::Sound, None, vec![1, 3000]));
+        let backup = LEN - 512 - 4096 * 128;
+        for (at, primary, backup) in [(1024, Copy::Damaged, Copy::Sound), (backup, Copy::Sound, Copy::Damaged)]
+            .map(|(at, p, b)| (at + 300_000, p, b))
+        {
+            let mut disk = disk.clone();
+            disk[at] ^= 1;
+            let gpt = find(&mut disk, LEN as u64).unwrap();
+            assert_eq!((gpt.primary, gpt.backup, numbers(&gpt)), (primary, backup, vec![1, 3000]), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn of_an_array_that_is_too_large_it_is_told_that_it_was_not_checked() {
+        let mut disk = vec![0; LEN];
+        write(&mut disk, 512, 16_384, &[1, 3000, 12_000]);
+        let gpt = find(&mut disk, LEN as u64).unwrap();
+        assert_eq!((gpt.primary, gpt.backup), (Copy::Unchecked, Copy::Unchecked));
+        assert_eq!((gpt.entries.len(), gpt.cut), (2, Some((4096, 16_384))));
     }
 
     #[test]

@@ -66,6 +66,33 @@ impl Entry {
     }
 }
 
+impl Mbr {
+    /// Does it guard a GPT?
+    pub fn is_protective(&self) -> bool {
+        self.entries.iter().any(|entry| entry.kind == PROTECTIVE)
+    }
+
+    /// What it lists beside the entry that guards a GPT.
+    pub fn without_guard(&self) -> Mbr {
+        let entries = self.entries.iter().filter(|entry| entry.kind != PROTECTIVE).cloned().collect();
+        Mbr { entries, ..self.clone() }
+    }
+
+    /// Does a partition begin where an optical disc does, or where its descriptors stand, so that the disc is in it?
+    pub fn lists_the_disc(&self) -> bool {
+        self.entries.iter().any(|entry| entry.first <= 64)
+    }
+
+    /// Could partitioning programs have written it onto a disk of so many sectors: does it list partitions that lie on the disk, behind
+    /// their table, and not in each other? One that guards a GPT may end anywhere, since it stops counting at 32 bits.
+    pub fn fits(&self, sectors: u64) -> bool {
+        let end = |entry: &Entry| entry.first.saturating_add(entry.count);
+        let apart = |a: &Entry, b: &Entry| a.number == b.number || end(a) <= b.first || end(b) <= a.first;
+        let lies = |entry: &Entry| entry.first > 0 && (end(entry) <= sectors || entry.kind == PROTECTIVE);
+        !self.entries.is_empty() && self.entries.iter().all(|a| lies(a) && self.entries.iter().all(|b| apart(a, b)))
+    }
+}
+
 /// The table in the first sector; `None` where the sector is none.
 pub fn parse(sector: &[u8]) -> Option<Mbr> {
     let code = sector.get(..CODE)?;
@@ -99,7 +126,9 @@ fn entries(sector: &[u8]) -> Option<Vec<Entry>> {
 
 /// The logical partitions of an extended one, and what is wrong with the chain that lists them.
 pub fn logicals(bytes: &mut impl Bytes, extended: &Entry, sector_size: u64) -> (Vec<Entry>, Option<&'static str>) {
-    let (mut found, mut links, mut link) = (Vec::new(), 0, 0);
+    // Partitioning programs link in the order that partitions were made in, so a link may lead to a lower sector: only one that was
+    // followed before closes a circle.
+    let (mut found, mut followed, mut link) = (Vec::new(), Vec::new(), 0);
     let end = extended.first.saturating_add(extended.count);
     loop {
         let at = extended.first.saturating_add(link);
@@ -113,14 +142,14 @@ pub fn logicals(bytes: &mut impl Bytes, extended: &Entry, sector_size: u64) -> (
             let number = 5 + u32::try_from(found.len()).unwrap_or(u32::MAX - 5);
             found.push(Entry { number, first: at.saturating_add(entry.first), ..entry.clone() });
         }
-        links += 1;
+        followed.push(link);
         let next = table.iter().take(2).find(|entry| entry.count > 0 && entry.is_extended()).map(|entry| entry.first);
         match next {
             None => return (found, None),
-            Some(next) if next <= link || extended.first.saturating_add(next) >= end => {
+            Some(next) if followed.contains(&next) || extended.first.saturating_add(next) >= end => {
                 return (found, Some("the chain of logical partitions leads back, or out of the extended partition"));
             }
-            Some(_) if found.len() >= MOST_LOGICAL || links >= MOST_LINKS => {
+            Some(_) if found.len() >= MOST_LOGICAL || followed.len() >= MOST_LINKS => {
                 return (found, Some("more logical partitions than are listed"));
             }
             Some(next) => link = next,
@@ -203,9 +232,38 @@ mod tests {
         assert_eq!(wrong, None);
     }
 
+    /// Programs link in the order in which partitions were made.
+    #[test]
+    fn logical_partitions_are_followed_in_the_order_of_their_links() {
+        let mut disk = disk();
+        let put = |disk: &mut Vec<u8>, sector: usize, link: Option<u32>| {
+            let at = sector * 512 + ENTRIES;
+            disk[at..at + 64].fill(0);
+            (disk[at + 4], disk[at + 8], disk[at + 13]) = (0x83, 8, 1);
+            if let Some(link) = link {
+                disk[at + 20] = 5;
+                disk[at + 24..at + 28].copy_from_slice(&(link - 18432).to_le_bytes());
+                disk[at + 29] = 2;
+            }
+            disk[sector * 512 + SIGNATURE..][..2].copy_from_slice(&[0x55, 0xAA]);
+        };
+        put(&mut disk, 18432, Some(60_000));
+        put(&mut disk, 60_000, Some(40_000));
+        put(&mut disk, 40_000, Some(50_000));
+        put(&mut disk, 50_000, None);
+        let extended = parse(&disk[..512]).unwrap().entries[1].clone();
+        let (logical, wrong) = logicals(&mut disk, &extended, 512);
+        let found: Vec<_> = logical.iter().map(|entry| (entry.number, entry.first)).collect();
+        assert_eq!((found, wrong), (vec![(5, 18_440), (6, 60_008), (7, 40_008), (8, 50_008)], None));
+        // A circle that leaves out the first of them.
+        put(&mut disk, 50_000, Some(40_000));
+        let (logical, wrong) = logicals(&mut disk, &extended, 512);
+        assert!(logical.len() == 4 && wrong.is_some_and(|what| what.contains("leads back")), "{wrong:?}");
+    }
+
     #[test]
     fn a_chain_that_leads_back_or_out_ends_and_is_told() {
-        for next in [0u32, 22527, 112_640, u32::MAX] {
+        for next in [0u32, 22528, 112_640, u32::MAX] {
             let mut disk = disk();
             let at = 40960 * 512 + ENTRIES + ENTRY;
             disk[at + 4] = 5;

@@ -17,7 +17,7 @@ pub use boot::{Boot, BootKind};
 pub use efi_system::Loaders;
 pub use filesystem::FileSystem;
 pub use gpt::Copy;
-pub use partition::{MOST as MOST_PARTITIONS, Partition, Table, TableKind};
+pub use partition::{Leftover, MOST as MOST_PARTITIONS, Partition, Table, TableKind};
 
 use bytes::{Bytes, GuestBytes};
 
@@ -69,6 +69,8 @@ fn probe(bytes: &mut impl Bytes, facts: &Facts) -> Guest {
         TableKind::Unread => None,
         // A table without an entry may be the boot sector of a file system that keeps its own data further in.
         TableKind::Mbr if partitions.is_empty() => filesystem::look(bytes, 0, size),
+        // Nobody can tell which of the two was meant.
+        TableKind::Mbr | TableKind::Gpt if table.in_boot_sector => filesystem::look(bytes, 0, size),
         // A hybrid image is a disc too.
         TableKind::Mbr | TableKind::Gpt => filesystem::look_for_disc(bytes, size),
     };

@@ -55,11 +55,30 @@ pub struct Table {
     pub protective: bool,
     /// Of a GPT: the first sector lists partitions too.
     pub hybrid: bool,
+    /// Of a GPT: the first sector was read and does not guard it, and nothing else says what the disk holds.
+    pub unguarded: bool,
+    /// Of a GPT: the entries that were looked at, and those that it has room for, where its array is too large to read.
+    pub cut: Option<(u64, u64)>,
+    /// There is a GPT that nobody goes by.
+    pub leftover: Option<Leftover>,
+    /// The first sector is the boot sector of a file system, and lists partitions all the same.
+    pub in_boot_sector: bool,
     /// The first sector ends like one that boots.
     pub boot_signature: bool,
     /// What is wrong with it.
     pub wrong: Option<&'static str>,
     /// How many partitions it has.
+    pub count: usize,
+}
+
+/// A GPT that is not the disk's table: another one, or a file system, was written over a part of it, and it was left where it stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its copy at the disk's beginning.
+    pub primary: Copy,
+    /// Its copy at the disk's end.
+    pub backup: Copy,
+    /// Partitions that it lists.
     pub count: usize,
 }
 
@@ -92,7 +111,9 @@ pub struct Partition {
 pub fn read(bytes: &mut impl Bytes, len: u64, sector_size: u64) -> (Table, Option<Mbr>, Vec<Partition>) {
     let head = bytes.read(0, 512);
     let boot_signature = head.get(510..512) == Some(&[0x55, 0xAA]);
-    let first = if filesystem::boot_sector(&head).is_some() { None } else { mbr::parse(&head) };
+    let boot_sector = filesystem::boot_sector(&head).is_some();
+    // What stands where a boot sector has its code is a table only if it makes one that fits the disk.
+    let first = mbr::parse(&head).filter(|mbr| !boot_sector || mbr.fits(len / sector_size.max(1)));
     let mut table = Table {
         kind: if head.is_empty() { TableKind::Unread } else { TableKind::None },
         sector_size,
@@ -100,13 +121,27 @@ pub fn read(bytes: &mut impl Bytes, len: u64, sector_size: u64) -> (Table, Optio
         primary: None,
         backup: None,
         made_for: None,
-        protective: first.as_ref().is_some_and(|mbr| mbr.entries.iter().any(|entry| entry.kind == mbr::PROTECTIVE)),
+        protective: first.as_ref().is_some_and(Mbr::is_protective),
         hybrid: false,
+        unguarded: false,
+        cut: None,
+        leftover: None,
+        in_boot_sector: boot_sector && first.is_some(),
         boot_signature,
         wrong: None,
         count: 0,
     };
-    let mut partitions = match (gpt::find(bytes, len), &first) {
+    let gpt = gpt::find(bytes, len).filter(|gpt| {
+        let guarded = table.protective || head.is_empty();
+        let counts = guarded || counts_unguarded(bytes, len, gpt, first.as_ref());
+        table.unguarded = counts && !guarded;
+        if !counts {
+            let Gpt { primary, backup, .. } = *gpt;
+            table.leftover = Some(Leftover { primary, backup, count: gpt.entries.len() });
+        }
+        counts
+    });
+    let mut partitions = match (gpt, &first) {
         (Some(gpt), mbr) => of_gpt(&mut table, gpt, mbr.as_ref()),
         (None, Some(mbr)) => of_mbr(&mut table, bytes, mbr),
         (None, None) => Vec::new(),
@@ -116,6 +151,22 @@ pub fn read(bytes: &mut impl Bytes, len: u64, sector_size: u64) -> (Table, Optio
     (table, first, partitions)
 }
 
+/// Is a GPT the disk's table although no entry of the first sector guards it? Machines do not look for such a one: what was written over
+/// its beginning says what the disk holds, and its copy at the end outlives that.
+///
+/// Where both its beginning is whole and nothing else is there, it alone tells of the guest's data, and that no machine finds it is told
+/// beside. And optical discs that are disks too (xorriso's -isohybrid-gpt-basdat) list in the MBR, for a BIOS, the disc itself.
+fn counts_unguarded(bytes: &mut impl Bytes, len: u64, gpt: &Gpt, mbr: Option<&Mbr>) -> bool {
+    if !matches!(gpt.primary, Copy::Sound | Copy::Unchecked) {
+        return false;
+    }
+    let lists = mbr.is_some_and(|mbr| !mbr.entries.is_empty());
+    match filesystem::look_for_disc(bytes, len) {
+        Some(disc) if disc.word == "iso9660" => !lists || mbr.is_some_and(Mbr::lists_the_disc),
+        _ => !lists && filesystem::look(bytes, 0, len).is_none(),
+    }
+}
+
 fn of_gpt(table: &mut Table, gpt: Gpt, mbr: Option<&Mbr>) -> Vec<Partition> {
     table.kind = TableKind::Gpt;
     table.sector_size = gpt.sector_size;
@@ -123,6 +174,7 @@ fn of_gpt(table: &mut Table, gpt: Gpt, mbr: Option<&Mbr>) -> Vec<Partition> {
     table.primary = Some(gpt.primary);
     table.backup = Some(gpt.backup);
     table.made_for = Some(gpt.made_for);
+    table.cut = gpt.cut;
     table.hybrid = mbr.is_some_and(|mbr| mbr.entries.iter().any(|entry| entry.kind != mbr::PROTECTIVE));
     let sector = gpt.sector_size;
     let partitions = gpt.entries.into_iter().map(|entry| Partition {

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod two_answers;
+
 /// Its word, its label, its length, and its bytes in hex by their offset.
 type Made = (&'static str, Option<&'static str>, Option<u64>, &'static [(usize, &'static str)]);
 
