@@ -346,6 +346,145 @@ mod recipes {
         assert_eq!((want.len(), ours(&looked_at(&disk, "mbr", "unknown", &[]))), (4, want));
     }
 
+    /// What blkid names the content of the whole disk.
+    fn named(disk: &Path) -> String {
+        tool(Command::new("blkid").args(["-p", "-o", "value", "-s", "TYPE"]).arg(disk)).trim().to_string()
+    }
+
+    /// A GPT with an EFI system partition, whose end outlives what is written over its beginning.
+    fn old_gpt(disk: &Path) {
+        fresh(disk);
+        make(disk, "sgdisk", &["-n", "1:2048:+20M", "-t", "1:EF00", "-n", "2:0:0"], "");
+    }
+
+    const NO_REPAIR: &str = "do not let a partitioning program repair that GPT";
+
+    #[test]
+    #[ignore = "needs sgdisk, sfdisk, blkid, mkswap, mkfs.fat and mkfs.ext4"]
+    fn what_was_written_over_a_gpt_is_what_sfdisk_and_blkid_say() {
+        if !["sgdisk", "sfdisk", "blkid", "mkswap", "mkfs.fat", "mkfs.ext4"].iter().all(|name| has_program(name)) {
+            return;
+        }
+        let folder = scratch();
+        let (disk, other) = (folder.path().join("a.raw"), folder.path().join("b.raw"));
+        let script = "label: dos\nstart=2048,size=40960,type=7,bootable\nstart=43008,size=20480,type=83\n";
+        // The image of another disk over its beginning.
+        old_gpt(&disk);
+        fresh(&other);
+        make(&other, "sfdisk", &["-q"], script);
+        let file = fs::File::options().write(true).open(&disk).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &fs::read(&other).unwrap()[..2 << 20], 0).unwrap();
+        let image = looked_at(&disk, "mbr", "unknown", &[NO_REPAIR]);
+        assert_eq!((ours(&image), &image["partition_table"]["hybrid_mbr"]), (judged(&disk), &false.into()));
+        // An MBR beside both copies.
+        old_gpt(&disk);
+        make(&disk, "sfdisk", &["-q", "--wipe", "never"], script);
+        assert_eq!(ours(&looked_at(&disk, "mbr", "unknown", &[NO_REPAIR])), judged(&disk));
+        for (program, args, boot, words) in [
+            ("mkswap", &["-f"][..], "unknown", ["swap", "swap"]),
+            ("mkfs.fat", &["-I"], "bios", ["vfat", "fat16"]),
+            ("mkfs.ext4", &["-q", "-F"], "unknown", ["ext4", "ext4"]),
+        ] {
+            old_gpt(&disk);
+            make(&disk, program, args, "");
+            // mke2fs clears the end, too.
+            let advice: &[&str] = if program == "mkfs.ext4" { &[] } else { &[NO_REPAIR] };
+            let image = looked_at(&disk, "none", boot, advice);
+            assert_eq!([named(&disk), image["file_system"].as_str().unwrap().into()], words, "{program}");
+        }
+        // And where a GPT is guarded, its end alone counts.
+        old_gpt(&disk);
+        let want = judged(&disk);
+        let file = fs::File::options().write(true).open(&disk).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 512], 512).unwrap();
+        assert_eq!(judged(&disk), want);
+        assert_eq!(ours(&looked_at(&disk, "gpt", "efi", &["repair it in the machine"])), want);
+    }
+
+    #[test]
+    #[ignore = "needs sgdisk and sfdisk"]
+    fn logical_partitions_in_any_order_and_large_arrays_are_what_sfdisk_says() {
+        if !has_program("sgdisk") || !has_program("sfdisk") {
+            return;
+        }
+        let folder = scratch();
+        let disk = folder.path().join("a.raw");
+        fresh(&disk);
+        let script = "label: dos\nstart=2048,size=2048,type=83\nstart=6144,size=120000,type=f\n\
+                      start=8192,size=2048,type=83\nstart=60000,size=2048,type=83\nstart=40000,size=2048,type=82\n";
+        make(&disk, "sfdisk", &["-q"], script);
+        let want = judged(&disk);
+        assert_eq!((want.len(), ours(&looked_at(&disk, "mbr", "unknown", &[]))), (5, want));
+        fresh(&disk);
+        make(&disk, "sgdisk", &["-S", "4096"], "");
+        make(&disk, "sgdisk", &["-n", "1:0:+4M", "-n", "3000:0:+4M", "-t", "3000:EF00"], "");
+        let want = judged(&disk);
+        let image = looked_at(&disk, "gpt", "efi", &[]);
+        assert_eq!((want.len(), ours(&image), &image["partitions"][1]["number"]), (2, want, &3000.into()));
+        fresh(&disk);
+        make(&disk, "sgdisk", &["-S", "16384"], "");
+        make(&disk, "sgdisk", &["-n", "1:0:+4M", "-n", "12000:0:+4M", "-t", "12000:EF00"], "");
+        let image = looked_at(&disk, "gpt", "unknown", &["room for 16384 partitions, and 4096 entries were looked at"]);
+        assert_eq!(image["partition_table"]["primary"], "unchecked");
+    }
+
+    /// A superblock of Linux RAID, version 1, in this sector, of a member of so many sectors.
+    fn raid_superblock(sector: u64, sectors: u64, data: u64) -> Vec<u8> {
+        let mut raw = vec![0; 256];
+        let mut put = |at: usize, bytes: &[u8]| raw[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, b"\xFC\x4E\x2B\xA9\x01");
+        put(16, &[7; 16]); // the set
+        put(32, b"host:0");
+        put(0x48, &1u64.to_le_bytes()); // a mirror
+        put(0x50, &(sectors - 4096).to_le_bytes());
+        put(0x5C, &2u32.to_le_bytes());
+        put(0x80, &data.to_le_bytes());
+        put(0x88, &(sectors - 4096).to_le_bytes());
+        put(0x90, &sector.to_le_bytes());
+        put(0xDC, &1u32.to_le_bytes());
+        let word = |raw: &[u8]| u64::from(u32::from_le_bytes(raw.try_into().unwrap()));
+        let sum: u64 = raw.chunks(4).map(word).sum();
+        let folded = ((sum & 0xFFFF_FFFF) + (sum >> 32)) as u32;
+        raw[0xD8..0xDC].copy_from_slice(&folded.to_le_bytes());
+        raw
+    }
+
+    #[test]
+    #[ignore = "needs blkid and mkfs.ext4"]
+    fn members_of_a_raid_in_which_a_file_system_shows_through_are_what_blkid_says() {
+        if !has_program("blkid") || !has_program("mkfs.ext4") {
+            return;
+        }
+        let folder = scratch();
+        let disk = folder.path().join("a.raw");
+        for (sector, data) in [(8, 2048), (SIZE / 512 - 16, 0)] {
+            fresh(&disk);
+            make(&disk, "mkfs.ext4", &["-q", "-F"], "");
+            assert_eq!(named(&disk), "ext4");
+            let file = fs::File::options().write(true).open(&disk).unwrap();
+            let superblock = raid_superblock(sector, SIZE / 512, data);
+            std::os::unix::fs::FileExt::write_all_at(&file, &superblock, sector * 512).unwrap();
+            let image = looked_at(&disk, "none", "unknown", &[]);
+            assert_eq!((named(&disk), &image["file_system"]), ("linux_raid_member".into(), &"linux_raid".into()));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs sfdisk, blkid and mkfs.fat"]
+    fn where_sfdisk_and_blkid_see_different_things_both_are_told() {
+        if !["sfdisk", "blkid", "mkfs.fat"].iter().all(|name| has_program(name)) {
+            return;
+        }
+        let folder = scratch();
+        let disk = folder.path().join("a.raw");
+        fresh(&disk);
+        make(&disk, "mkfs.fat", &["-I"], "");
+        make(&disk, "sfdisk", &["-q", "--wipe", "never"], ",,c,*\n");
+        let image = looked_at(&disk, "mbr", "bios", &["lists partitions too"]);
+        assert_eq!((ours(&image), named(&disk)), (judged(&disk), "vfat".into()));
+        assert_eq!(image["file_system"], "fat16");
+    }
+
     #[test]
     #[ignore = "needs xorriso, mkfs.fat and mtools"]
     fn a_hybrid_disc_whose_mbr_guards_no_gpt_is_no_reason_to_worry() {
@@ -369,6 +508,14 @@ mod recipes {
             (&image["partition_table"]["protective_mbr"], &image["advice"]),
             (&false.into(), &serde_json::json!([]))
         );
+        // Written to a disk that had a GPT before, it is the same, and the copy at that disk's end nobody's.
+        let stick = path("stick.raw");
+        fs::File::create(&stick).unwrap().set_len(SIZE).unwrap();
+        make(&stick, "sgdisk", &["-n", "1:2048:+20M", "-t", "1:EF00", "-n", "2:0:0"], "");
+        let file = fs::File::options().write(true).open(&stick).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &fs::read(path("a.iso")).unwrap(), 0).unwrap();
+        let written = info(folder.path(), "stick.raw");
+        assert_eq!((&written["partitions"], &written["boot"]), (&image["partitions"], &image["boot"]));
         // A disk with the same table is one that Linux finds no partitions on.
         fs::write(path("b.raw"), fs::read(path("a.iso")).unwrap()).unwrap();
         let ran = run(folder.path(), ["info", "-f", "raw", "b.raw"]);
