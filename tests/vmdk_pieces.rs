@@ -114,6 +114,15 @@ fn every_file_that_is_missing_is_named_and_info_tells_the_rest() {
     ] {
         assert!(ran.out.contains(line), "no {line:?} in\n{}", ran.out);
     }
+    // Once in the report; what to do about it in the message alone, even where nothing of the guest can be read for it.
+    assert!(!ran.out.contains("put it beside"), "{}", ran.out);
+    let flat = descriptor("monolithicFlat", 1, None, "RW 643 FLAT \"c-flat.vmdk\" 0");
+    let h = folder(&[("d.vmdk", flat.as_bytes())]);
+    let alone = run(h.path(), ["info", "d.vmdk"]).fails(1, &["c-flat.vmdk", "hint: put it beside"]);
+    assert!(alone.out.contains("partitions    cannot be read"), "{}", alone.out);
+    let told = alone.out.lines().filter(|line| line.contains("not there") || line.contains("put it beside"));
+    assert_eq!((told.count(), alone.err.lines().count()), (0, 2), "{}{}", alone.out, alone.err);
+    assert_eq!(alone.out.matches("missing ").count(), 1, "{}", alone.out);
     let ran = run(f.path(), ["info", "--json", "d.vmdk"]).fails(1, &[]);
     let value: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     let image = &value["images"][0];

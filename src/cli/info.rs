@@ -67,9 +67,8 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     Ok(status)
 }
 
-/// What stands in the way: of the image itself first, each line once.
+/// What stands in the way: of the image itself first, each line once. What to do about a file that is missing is told where it is missed.
 fn advice(disk: &Disk, warnings: &[Fault], guest: &Guest) -> Vec<String> {
-    let hints = disk.facts.missing.iter().take(MOST_MISSING).map(|fault| fault.hint().to_string());
     // Damage is told as a warning; a machine that has the disk open, and a snapshot on top of it, concern who converts it.
     let in_use = warnings.iter().filter(|fault| matches!(fault.kind(), Kind::Locked | Kind::Changed));
     let in_use = in_use.map(|fault| match fault.hint() {
@@ -78,7 +77,7 @@ fn advice(disk: &Disk, warnings: &[Fault], guest: &Guest) -> Vec<String> {
     });
     let unfit = disk.facts.unfit_for_machines.map(str::to_string);
     let mut lines: Vec<String> = Vec::new();
-    for line in hints.chain(in_use).chain(unfit).chain(guest.advice.iter().cloned()) {
+    for line in in_use.chain(unfit).chain(guest.advice.iter().cloned()) {
         if !line.is_empty() && !lines.contains(&line) {
             lines.push(line);
         }
@@ -143,7 +142,7 @@ fn describe(image: &Path, disk: &Disk, guest: &Guest, advice: &[String]) -> Stri
     for (n, missing) in facts.missing.iter().enumerate().take(MOST_MISSING) {
         line(if n == 0 { "missing" } else { "" }, missing.found_text().to_string());
     }
-    for (label, value) in show_guest::lines(guest) {
+    for (label, value) in show_guest::lines(guest, &facts.missing) {
         line(label, value);
     }
     for (n, advice) in advice.iter().enumerate() {

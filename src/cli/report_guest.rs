@@ -10,7 +10,7 @@ use super::report::Problem;
 pub struct Inside {
     partition_table: PartitionTable,
     partitions: Vec<PartitionShape>,
-    /// Of a disk without a table, or an optical disc.
+    /// Of a disk without a table, an optical disc, or a boot sector that is a table too.
     file_system: Option<&'static str>,
     label: Option<String>,
     boot: BootShape,

@@ -1,5 +1,6 @@
 //! What lies inside a disk, as lines of `info`.
 
+use vdconv::fault::Fault;
 use vdconv::guest::{FileSystem, Guest, Loaders, Partition, TableKind};
 
 use super::show;
@@ -7,8 +8,9 @@ use super::show;
 /// Partitions that people are shown; JSON has more.
 const MOST: usize = 24;
 
-/// Labels and what stands behind them; a line that goes on has an empty label.
-pub fn lines(guest: &Guest) -> Vec<(&'static str, String)> {
+/// Labels and what stands behind them; a line that goes on has an empty label. What could not be read because a file is `missing` is told
+/// with that file.
+pub fn lines(guest: &Guest, missing: &[Fault]) -> Vec<(&'static str, String)> {
     let mut lines = vec![("partitions", table(guest))];
     let widths = guest.partitions.iter().take(MOST).fold([0; 3], |widest, partition| {
         let cells = cells(partition);
@@ -26,8 +28,10 @@ pub fn lines(guest: &Guest) -> Vec<(&'static str, String)> {
         lines.push(("file system", described(whole)));
     }
     lines.push(("boot", format!("{}: {}", guest.boot.kind.title(), guest.boot.reason)));
-    for (n, fault) in guest.unread.iter().enumerate() {
-        lines.push((if n == 0 { "not read" } else { "" }, fault.to_string()));
+    let told: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let unread = guest.unread.iter().map(ToString::to_string).filter(|fault| !told.contains(fault));
+    for (n, fault) in unread.enumerate() {
+        lines.push((if n == 0 { "not read" } else { "" }, fault));
     }
     lines
 }

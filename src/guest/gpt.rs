@@ -286,8 +286,7 @@ pub mod tests {
             header[40..48].copy_from_slice(&34u64.to_le_bytes());
             header[48..56].copy_from_slice(&((last - 33) as u64).to_le_bytes());
             header[72..80].copy_from_slice(&(entries as u64).to_le_bytes());
-            header[80..84].copy_from_slice(&(count as u32).to_le_bytes());
-            header[84] = 128;
+            header[80..88].copy_from_slice(&(count as u64 | 128 << 32).to_le_bytes());
             header[88..92].copy_from_slice(&crc32fast::hash(&array).to_le_bytes());
             let sum = crc32fast::hash(&header);
             header[16..20].copy_from_slice(&sum.to_le_bytes());

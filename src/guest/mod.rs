@@ -34,7 +34,7 @@ pub struct Guest {
     pub table: Table,
     /// The partitions, at most [`MOST_PARTITIONS`].
     pub partitions: Vec<Partition>,
-    /// What lies on the disk as a whole: a disk without a table, or an optical disc.
+    /// What lies on the disk as a whole: a disk without a table, an optical disc, or one whose first sector is a boot sector and a table.
     pub file_system: Option<FileSystem>,
     /// How it boots.
     pub boot: Boot,
