@@ -189,7 +189,7 @@ pub fn sequence(file: &InputFile, extent: Extent, block_size: u64) -> Result<Seq
                     kind::PARTITION => sequence.blocks = sequence.blocks.max(number(&raw, 188) + number(&raw, 192)),
                     kind::LOGICAL_VOLUME => {
                         sequence.logical = Some(number(&raw, 212));
-                        sequence.name = text(&raw[84..212]);
+                        sequence.name = text(raw.get(84..212).unwrap_or_default());
                     }
                     _ => {}
                 }
