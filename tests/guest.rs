@@ -376,6 +376,8 @@ mod recipes {
         std::os::unix::fs::FileExt::write_all_at(&file, &fs::read(&other).unwrap()[..2 << 20], 0).unwrap();
         let image = looked_at(&disk, "mbr", "unknown", &[NO_REPAIR]);
         assert_eq!((ours(&image), &image["partition_table"]["hybrid_mbr"]), (judged(&disk), &false.into()));
+        let map = run(folder.path(), ["map", "--picture", "a.raw"]).succeeds();
+        assert!(map.out.contains("1 NTFS or exFAT, active, 20.0 MiB") && !map.out.contains("EFI"), "{}", map.out);
         // An MBR beside both copies.
         old_gpt(&disk);
         make(&disk, "sfdisk", &["-q", "--wipe", "never"], script);
