@@ -73,12 +73,12 @@ impl Kind {
     }
 
     /// What vdconv is told.
-    pub fn told_vdconv<'c>(self, command: &'c mut Command) -> &'c mut Command {
+    pub fn told_vdconv(self, command: &mut Command) -> &mut Command {
         command.args(["-s", self.subformat()])
     }
 
     /// What qemu-img is told.
-    pub fn told_qemu<'c>(self, command: &'c mut Command) -> &'c mut Command {
+    pub fn told_qemu(self, command: &mut Command) -> &mut Command {
         command.args(self.qemu())
     }
 }
