@@ -154,11 +154,11 @@ fn draw(args: &MapArgs, disk: &Disk, walk: &Walk) -> Result<(), Fault> {
     }
     let facts = &disk.facts;
     let kind = format!("{} {}", facts.title, facts.subformat);
-    let name = show::escape(&args.image.to_string_lossy());
+    let name = args.image.to_string_lossy();
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let text = picture.draw(&marks, colour);
     let mut out = std::io::stdout().lock();
-    let head = format!("{name}: {}, {}\n", kind.trim_end(), show::size(facts.virtual_size));
+    let head = format!("{}: {}, {}\n", show::escape(&name), kind.trim_end(), show::size(facts.virtual_size));
     out.write_all((head + &text).as_bytes()).and_then(|()| out.flush()).map_err(show::stdout)
 }
 

@@ -40,7 +40,8 @@ impl Kept {
             (Kept::Packed(a, _), Kept::Packed(b, _)) => a == b,
             (Kept::Zero, Kept::Zero) | (Kept::Hole(None), Kept::Hole(None)) => true,
             (Kept::Hole(Some(a)), Kept::Hole(Some(b))) => follows(*a, *b),
-            (Kept::Lost(a), Kept::Lost(b)) => a.to_string() == b.to_string(),
+            // As in the list of a conversion that goes on over losses: the place is that of the first.
+            (Kept::Lost(a), Kept::Lost(b)) => a.is_like(b),
             _ => false,
         }
     }
@@ -131,7 +132,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fault::Kind;
     use crate::image::{Contract, Facts, Layer, Run, Unpack};
 
     /// A layer given sector by sector: 0 absent, 1 zero, 2 packed, 3 lost.
@@ -148,7 +148,8 @@ mod tests {
                 0 => Here::Absent,
                 1 => Here::Zero,
                 2 => Here::Packed { file: FileId(0), at: sector as u64, unit: 512, skip: from % 512 },
-                _ => Here::Lost(Fault::new(Kind::Damaged, "toy", "lost")),
+                // Each names its own place, as entries of a table do.
+                _ => Here::Lost(Fault::damaged("toy".as_ref(), from, "lost").found(format!("number {sector}"))),
             };
             Ok(Run::new(from..limit.min((sector as u64 + 1) * 512), here))
         }

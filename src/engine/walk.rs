@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::image::{Content, Disk, Drawn, Feed, Here, Lost, PIECE, Piece, ROW, Resolver, Run, Verdict};
 use crate::io::{FileId, InputFile};
 
-/// Zero runs that are joined in one draw at most, so that nobody holds the feed for long.
+/// Runs that are zero, or lost, and are joined in one draw at most, so that nobody holds the feed for long.
 const JOINED: usize = 64;
 
 /// The runs of a disk; beside a base, with common borders.
@@ -41,13 +41,12 @@ impl MapFeed {
         }
     }
 
-    /// What is lost from `self.at` on by one run, as far as the base is known to be zero there: it costs as little as zeroes.
+    /// What is lost from `self.at` on for one reason, as far as the base is known to be zero there: it costs as little as zeroes.
     fn lost(&mut self) -> Result<Option<Lost>, Fault> {
-        let (_, run) = self.source.run(self.at, self.end)?;
-        let Here::Lost(fault) = run.here else { return Ok(None) };
+        let Some((end, fault)) = self.source.lost(self.at, self.end)? else { return Ok(None) };
         let end = match &mut self.base {
-            Some(base) => base.zeroes(self.at, run.guest.end)?,
-            None => run.guest.end,
+            Some(base) => base.zeroes(self.at, end)?,
+            None => end,
         };
         Ok(Some(Lost { guest: self.at..end, fault }))
     }
@@ -188,6 +187,25 @@ impl Cursor {
             end = run.guest.end;
         }
         Ok(end)
+    }
+
+    /// What is lost from `from` on for one reason, joined over runs as [`Cursor::zeroes`] joins them: its end, and why, where it begins.
+    fn lost(&mut self, from: u64, limit: u64) -> Result<Option<(u64, Fault)>, Fault> {
+        let (mut end, mut why) = (from, None::<Fault>);
+        for _ in 0..JOINED {
+            if end >= limit {
+                break;
+            }
+            let (_, run) = self.run(end, limit)?;
+            match run.here {
+                Here::Lost(fault) if why.as_ref().is_none_or(|why| why.is_like(&fault)) => {
+                    why.get_or_insert(fault);
+                    end = run.guest.end;
+                }
+                _ => break,
+            }
+        }
+        Ok(why.map(|why| (end, why)))
     }
 
     /// All runs of a stretch, neighbours joined.

@@ -38,6 +38,8 @@ struct Kept {
     /// Reasons, each once.
     sorts: Vec<Fault>,
     numbers: HashMap<(Kind, PathBuf, String), u32>,
+    /// The reason of the range that was told last.
+    last: u32,
     /// Whole faults of the first ranges.
     details: BTreeMap<u64, Fault>,
     /// Damage that cost no byte of the disk.
@@ -131,29 +133,34 @@ impl Losses {
 }
 
 impl Kept {
+    /// The number of a reason, mostly that of the range before.
+    fn number(&mut self, fault: &Fault) -> u32 {
+        if let Some(last) = self.sorts.get(self.last as usize)
+            && last.is_like(fault)
+        {
+            return self.last;
+        }
+        let sort = fault.sort();
+        let key = (sort.kind(), sort.file().to_path_buf(), sort.message());
+        let new = self.sorts.len() as u32;
+        self.last = *self.numbers.entry(key).or_insert(new);
+        if self.last == new {
+            self.sorts.push(sort);
+        }
+        self.last
+    }
+
     fn put(&mut self, guest: Range<u64>, fault: &Fault) {
         if guest.is_empty() {
             return;
         }
-        let sort = fault.sort();
-        let key = (sort.kind(), sort.file().to_path_buf(), sort.message());
-        let number = match self.numbers.get(&key) {
-            Some(number) => *number,
-            None => {
-                let number = self.sorts.len() as u32;
-                self.sorts.push(sort);
-                self.numbers.insert(key, number);
-                number
-            }
-        };
-        self.details.insert(guest.start, fault.clone());
+        let number = self.number(fault);
         let (mut start, mut entry) = (guest.start, Entry { end: guest.end, sort: number, byte: fault.byte() });
-        if let Some((at, before)) = self.ranges.range(..start).next_back().map(|(at, entry)| (*at, *entry))
-            && before.end == start
-            && before.sort == number
-        {
-            self.details.remove(&start);
-            (start, entry.byte) = (at, before.byte);
+        match self.ranges.range(..start).next_back().map(|(at, entry)| (*at, *entry)) {
+            Some((at, before)) if before.end == start && before.sort == number => {
+                (start, entry.byte) = (at, before.byte)
+            }
+            _ => drop(self.details.insert(start, fault.clone())),
         }
         if let Some(behind) = self.ranges.get(&entry.end).copied().filter(|behind| behind.sort == number) {
             self.ranges.remove(&entry.end);

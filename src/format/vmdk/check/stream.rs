@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use byteorder::{BigEndian, ByteOrder, LittleEndian};
-use libdeflater::Decompressor;
+use libdeflater::{Decompressor, adler32};
 
 use super::id;
 use crate::fault::Fault;
@@ -178,39 +178,6 @@ pub fn unpacked(file: &Path, marker: u64, packed: &[u8], unit: &[u8], findings: 
             odd("bytes behind the zlib stream of a VMDK grain")
                 .found(format!("{} bytes in all", packed.len()))
                 .advice("7-Zip refuses it: convert it")
-        });
-    }
-}
-
-/// RFC 1950's checksum.
-fn adler32(bytes: &[u8]) -> u32 {
-    /// Bytes that can be summed before the sums must be cut.
-    const BATCH: usize = 5552;
-    const MODULUS: u32 = 65_521;
-    let (mut a, mut b) = (1u32, 0u32);
-    for batch in bytes.chunks(BATCH) {
-        for byte in batch {
-            a += u32::from(*byte);
-            b += a;
-        }
-        (a, b) = (a % MODULUS, b % MODULUS);
-    }
-    b << 16 | a
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn adler32_is_that_of_the_rfc() {
-        assert_eq!(adler32(b"Wikipedia"), 0x11E6_0398);
-        assert_eq!(adler32(&[0xFF; 65_536]), {
-            let mut packed = vec![0; 70_000];
-            let n = libdeflater::Compressor::new(libdeflater::CompressionLvl::default())
-                .zlib_compress(&[0xFF; 65_536], &mut packed)
-                .unwrap();
-            BigEndian::read_u32(&packed[n - 4..n])
         });
     }
 }
