@@ -10,6 +10,23 @@ use super::digest::{Digest, Digested, Maker};
 use super::turnstile::{Guard, Turnstile};
 use crate::fault::{Fault, Kind};
 use crate::image::{Decode, Drawn, Feed, Losses, PIECE};
+use crate::io::sys::address_space;
+
+/// What a worker holds at most, in pieces: the bytes of one, those of the disk beside it or the packed units of it, those that came of
+/// encoding them, and what the allocator keeps between them.
+const HELD: u64 = 4 * PIECE;
+/// What all workers may hold: the rest of 128 MiB is left to tables and lists.
+const BUDGET: u64 = 96 << 20;
+/// Address space that a worker takes at most beside that: its stack, and what the allocator reserves for a thread.
+const RESERVED: u64 = 160 << 20;
+
+/// How many of `wanted` workers are started: those that fit into the memory of a run, and into the address space that the system allows the
+/// program; at least one. The result does not depend on it.
+pub fn workers(wanted: usize) -> usize {
+    let room = address_space().map_or(u64::MAX, |limit| limit / (RESERVED + HELD));
+    let most = (BUDGET / HELD).min(room).max(1);
+    usize::try_from(most).map_or(wanted, |most| wanted.min(most))
+}
 
 /// How a run is steered from outside.
 #[derive(Clone, Copy)]

@@ -14,7 +14,7 @@ mod walk;
 
 pub use compare::{Compared, compare};
 pub use convert::{Sources, Tally, convert};
-pub use crew::Control;
+pub use crew::{Control, workers};
 pub use digest::{Algorithm, Digested};
 pub use extents::{Extents, Kept, MapExtent};
 pub use hash::{Hashed, hash};

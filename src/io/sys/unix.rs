@@ -262,6 +262,11 @@ pub fn end_by_signal(signal: usize) {
     }
 }
 
+/// The most address space that the process may take (`ulimit -v`), where there is a limit.
+pub fn address_space() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::As).current
+}
+
 /// Is standard output a terminal?
 pub fn stdout_is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stdout())

@@ -175,6 +175,11 @@ pub fn watch_signals(flag: &Arc<AtomicBool>, signal: &Arc<AtomicUsize>) -> io::R
 /// There is no ending by a signal; the exit status tells.
 pub fn end_by_signal(_signal: usize) {}
 
+/// A limit on a process's address space is a job object's matter here, and not looked at.
+pub fn address_space() -> Option<u64> {
+    None
+}
+
 /// Is standard output a terminal?
 pub fn stdout_is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stdout())
