@@ -100,7 +100,16 @@ impl OfId {
 
     fn keep(&mut self, id: &'static str, severity: Severity, fault: Fault) {
         let place = (fault.file().to_path_buf(), fault.byte());
-        if let Some(known) = self.places.get(&place).and_then(|n| self.kept.get_mut(*n)) {
+        // What has no place in the file, and is found twice, is two findings: two snapshots on top of one disk.
+        let other = |known: &Finding| {
+            place.1.is_none() && known.fault.field() == fault.field() && known.fault.found_text() != fault.found_text()
+        };
+        let is_at = |known: &Finding| known.fault.file() == place.0 && known.fault.byte() == place.1 && !other(known);
+        let known = match place.1 {
+            Some(_) => self.places.get(&place).copied(),
+            None => self.kept.iter().position(is_at),
+        };
+        if let Some(known) = known.and_then(|n| self.kept.get_mut(n)) {
             let before = known.severity;
             if severity > before {
                 *known = Finding { id, severity, fault };

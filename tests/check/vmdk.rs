@@ -372,3 +372,24 @@ fn host_cases() -> Vec<Case> {
         se("VMDK-SE-OVERLAP", entry + 8, extent(&[(0, at(5)), (1, at(5))], 0)),
     ]
 }
+
+/// As many as a conversion warns of.
+#[test]
+fn each_snapshot_on_top_of_a_disk_is_a_finding() {
+    let folder = super::common::scratch();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    put("base.vmdk", &Sparse::of(&guest()).build());
+    let names = ["one.vmdk", "three.vmdk", "two.vmdk"];
+    for (cid, name) in (2..).zip(names) {
+        let parent = Some((0x1234_5678, "base.vmdk"));
+        let text = descriptor("monolithicSparse", cid, parent, &format!("RW {SECTORS} SPARSE \"x\""));
+        let child = Sparse { descriptor: text, ..Sparse::of(&vec![0; SECTORS as usize * 512]) };
+        put(name, &child.build());
+    }
+    let ran = super::common::run(folder.path(), ["check", "base.vmdk"]).succeeds();
+    let mut told: Vec<_> = ran.out.lines().filter(|line| line.starts_with("VMDK-NEWER warning base.vmdk: ")).collect();
+    told.sort();
+    assert_eq!((told.len(), ran.out.lines().count()), (3, 4), "{}", ran.out);
+    assert!(told.iter().zip(names).all(|(line, name)| line.contains(name)), "{}", ran.out);
+    assert!(ran.out.ends_with(", 3 warnings\n"), "{}", ran.out);
+}
