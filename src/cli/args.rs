@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
-use vdconv::engine::Algorithm;
+use vdconv::engine::{Algorithm, workers};
 use vdconv::format::{Format, OpenOptions};
 use vdconv::image::Adapter;
 
@@ -41,7 +41,7 @@ Commands (the first word; their options stand behind them):
   vdconv convert [OPTIONS] INPUT OUTPUT   the same as without the word, for an INPUT that is called like a command
 
 Exit status: 0 done, 1 failed, 2 usage error, 3 done with losses (--salvage), 128+N ended by signal N.
-Of check: 0 sound (warnings or none), 1 not sound, 2 usage error, or it could not be checked.
+Of check: 0 sound (warnings and notes, or none), 1 not sound, 2 usage error, or it could not be checked.
 Of compare: 0 the same, 1 different, 2 usage error, or an image that could not be read.";
 
 /// The words that name commands.
@@ -196,29 +196,41 @@ pub struct ConvertArgs {
     #[arg(long)]
     pub json: bool,
     /// Print errors only
-    #[arg(short, long, conflicts_with = "verbose")]
+    #[arg(short, long)]
     pub quiet: bool,
 }
 
 /// How guest data is moved: what all commands that read all of it share.
 #[derive(clap::Args)]
 pub struct RunArgs {
-    /// Worker threads; what comes out does not depend on it [default: the cores, at most 8]
+    /// Worker threads; what comes out does not depend on it [default: the cores, at most 8; more than 24 are never started, nor more than there is memory for]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// Show how far it is, on stderr: auto shows a bar when that is a terminal; json prints one object a line
     #[arg(long, value_name = "P", value_enum, ignore_case = true, default_value_t = Progress::Auto)]
     pub progress: Progress,
     /// Print decisions taken, timings and counters
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
 }
 
 impl RunArgs {
-    /// Worker threads.
+    /// Worker threads that are started.
     pub fn jobs(&self) -> usize {
+        workers(self.wanted())
+    }
+
+    /// Worker threads that were asked for.
+    fn wanted(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, |n| n.get()).min(MOST_JOBS);
         self.jobs.map_or_else(cores, usize::from)
+    }
+
+    /// For `-v`: where fewer workers are started than were asked for.
+    pub fn fewer(&self) -> Option<String> {
+        let (jobs, wanted) = (self.jobs(), self.wanted());
+        (jobs < wanted)
+            .then(|| format!("vdconv: {jobs} workers, not {wanted}: more do not fit into the memory of a run"))
     }
 }
 
@@ -345,9 +357,9 @@ pub struct CheckArgs {
 }
 
 const CHECK_HELP: &str = "\
-Prints a line a finding, ID error|warning FILE: at byte N: what is wrong (found x, expected y), and how many there are. -q prints the errors alone.
+Prints a line a finding, ID error|warning|note FILE: at byte N: what is wrong (found x, expected y), and how many there are. -q prints the errors alone.
 
-Exit status: 0 sound (warnings or none), 1 not sound, 2 usage error, or it could not be checked (not an image, unreadable).";
+Exit status: 0 sound (warnings and notes, or none), 1 not sound, 2 usage error, or it could not be checked (not an image, unreadable).";
 
 #[derive(clap::Args)]
 #[command(after_help = "\

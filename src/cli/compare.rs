@@ -43,6 +43,7 @@ pub fn run(args: &CompareArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let done = Done { args, sizes, compared, disks: [&a, &b], seconds: started.elapsed().as_secs_f64() };
     [&a, &b].into_iter().for_each(|disk| warnings.at_the_end_of(&disk.ledger));
     warnings.tell(done.longer());
+    warnings.tell(done.shared());
     done.tell(warnings.all())?;
     Ok(if done.same() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
@@ -85,6 +86,7 @@ impl Done<'_> {
 
     fn tell(&self, warnings: &[Fault]) -> Result<(), Fault> {
         if self.args.run.verbose {
+            self.args.run.fewer().iter().for_each(|line| show::note(line));
             let Compared { stored, pieces, gaps, .. } = self.compared;
             let read = self.bytes_read();
             show::note(&format!("vdconv: {read} bytes read in {:.3} s", self.seconds));
@@ -109,6 +111,20 @@ impl Done<'_> {
                 .against(format!("the other has {}", a.min(b)))
                 .advice("--strict takes that for a difference")
         })
+    }
+
+    /// Warnings where the disks are the same, and one of the two images cannot be removed for that: the other is read from it.
+    fn shared(&self) -> Vec<Fault> {
+        let [a, b] = self.disks;
+        let leans = |disk: &Disk, name: &Path, other: &Disk| {
+            disk.leans_on(other).map(|file| {
+                Fault::new(Kind::Locked, name, "the image is read from a file of the other, and lost without it")
+                    .found(file.display())
+                    .advice("keep that file, or convert the image into one that stands alone")
+            })
+        };
+        let both = [leans(b, &self.args.b, a), leans(a, &self.args.a, b)];
+        both.into_iter().flatten().filter(|_| self.same()).collect()
     }
 
     fn report(&self, warnings: &[Fault]) -> Report {

@@ -1,6 +1,6 @@
 //! An opened disk: its chain of layers and what is known about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -51,6 +51,8 @@ pub struct Facts {
     pub subformat: &'static str,
     /// Size of the guest's disk in bytes, a whole number of 512-byte sectors.
     pub virtual_size: u64,
+    /// Zeroes among these that the image does not have: a raw disk's last sector is made whole.
+    pub padding: u64,
     /// Logical sector size of the guest in bytes: 512 or 4096.
     pub logical_sector_size: u32,
     /// The image's own identifier.
@@ -91,6 +93,7 @@ impl Facts {
             title,
             subformat: "",
             virtual_size,
+            padding: 0,
             logical_sector_size: LOGICAL_SECTOR,
             uuid: None,
             cid: None,
@@ -119,6 +122,8 @@ pub struct Disk {
     /// Warnings met while opening and later.
     pub ledger: Arc<Ledger>,
     files: Vec<Arc<InputFile>>,
+    /// How many of the files, the first ones, are the youngest image's own.
+    own: usize,
     images: Vec<PathBuf>,
 }
 
@@ -137,7 +142,8 @@ impl Disk {
         if layer.guest_len() != facts.virtual_size {
             return Err(Fault::bug("the map is not as long as the disk"));
         }
-        Ok(Disk { chain: Chain::single(layer), facts, files, ledger, images: vec![file] })
+        let own = files.len();
+        Ok(Disk { chain: Chain::single(layer), facts, files, own, ledger, images: vec![file] })
     }
 
     /// This image on top of `parent`, which becomes a part of it.
@@ -166,6 +172,23 @@ impl Disk {
     /// Every file that the disk is read from; the first is what the user named.
     pub fn files(&self) -> &[Arc<InputFile>] {
         &self.files
+    }
+
+    /// The files of the image that the user named, without those of its parents.
+    pub fn own_files(&self) -> &[Arc<InputFile>] {
+        self.files.get(..self.own).unwrap_or_default()
+    }
+
+    /// A file of the other image's own that this one is read from beside the file that the user named: without it, nothing is left of this
+    /// disk. None where both are one image.
+    pub fn leans_on<'a>(&self, other: &'a Disk) -> Option<&'a Path> {
+        let is_one = |a: &Arc<InputFile>, b: &Arc<InputFile>| a.is_at(b.name()).unwrap_or(false);
+        let (named, needed) = self.files.split_first()?;
+        if is_one(named, other.files.first()?) {
+            return None;
+        }
+        let shared = |own: &&Arc<InputFile>| needed.iter().any(|file| is_one(file, own));
+        other.own_files().iter().find(shared).map(|file| file.name())
     }
 
     /// The file that a run names.
