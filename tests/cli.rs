@@ -29,6 +29,12 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
         (vec!["map", "in.vhd", "x.vhd"], "x.vhd"),
         (vec!["map", "in.vhd", "--table", "--picture"], "--picture"),
         (vec!["map", "-"], "standard input"),
+        (vec!["hash", "in.vhd", "-q", "-v"], "--verbose"),
+        (vec!["compare", "in.vhd", "in.vhd", "-v", "-q"], "--quiet"),
+        (vec!["in.vhd", "o.vmdk", "-q", "-v"], "--verbose"),
+        (vec!["check", "in.vhd", "--parent", "in.vhd"], "no image of the chain has this parent"),
+        (vec!["hash", "in.vhd", "--parent", "in.vhd"], "no image of the chain has this parent"),
+        (vec!["map", "in.vhd", "--parent", "in.vhd"], "no image of the chain has this parent"),
         (vec!["in.vhd"], "OUTPUT"),
         (vec!["info"], "IMAGE"),
         (vec!["in.vhd", "o.vmdk", "extra"], "extra"),
@@ -239,6 +245,66 @@ fn progress_for_programs_is_one_object_a_line_on_stderr_with_q_too() {
     let ran = run(folder.path(), ["hash", "bad.vhd", "--progress", "json"]);
     assert_eq!((ran.status, ran.err.lines().filter(|line| line.contains("\"phase\"")).count()), (Some(1), 2));
     assert!(ran.err.lines().any(|line| line.starts_with("vdconv: bad.vhd: ")), "{}", ran.err);
+}
+
+#[test]
+fn info_ends_with_the_worst_of_its_images_a_usage_fault_before_all() {
+    let folder = with_source();
+    fs::write(folder.path().join("no.vhd"), b"no image at all").unwrap();
+    for (args, status) in [
+        (&["in.vhd", "--parent", "in.vhd"][..], 2),
+        (&["in.vhd", "no.vhd"], 1),
+        (&["in.vhd", "in.vhd", "--parent", "in.vhd"], 2),
+        (&["in.vhd", "in.vhd"], 0),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let ran = run(folder.path(), [&["info"], args, json].concat());
+            assert_eq!(ran.status, Some(status), "{args:?}: {}", ran.err);
+        }
+    }
+    let ran = run(folder.path(), ["info", "in.vhd", "--parent", "in.vhd", "--json"]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["images"][0]["error"]["kind"], "usage");
+}
+
+#[test]
+fn lines_for_programs_are_told_from_messages_by_their_first_letter() {
+    let folder = with_source();
+    // A name that looks like an object, in each line that a run may say.
+    let name = "{\"phase\":1}.vhd";
+    fs::copy(folder.path().join("in.vhd"), folder.path().join(name)).unwrap();
+    for more in [&[][..], &["-v"], &["--digest", "sha256"], &["--dry-run"]] {
+        let args = [&[name, "{o}.vmdk", "--force", "--progress", "json"], more].concat();
+        let ran = run(folder.path(), args).succeeds();
+        for line in ran.err.lines().filter(|line| line.starts_with('{')) {
+            let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+            assert_eq!(object["phase"], "convert");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn help_and_version_that_cannot_be_printed_are_a_failure_with_a_message() {
+    for word in ["--help", "--version", "-h"] {
+        let full = fs::File::create("/dev/full").unwrap();
+        let child = vdconv().arg(word).stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        Ran::from(child.wait_with_output().unwrap()).fails(1, &["standard output", "No space left"]);
+    }
+}
+
+#[test]
+fn what_came_through_a_pipe_was_read() {
+    let folder = scratch();
+    let guest = pattern(5000, |n| n % 300 > 200);
+    let (len, stream) = (guest.len().to_string(), common::packed::Stream::of(&guest).build());
+    let cases: [(&[&str], &[u8]); 3] =
+        [(&["o.raw", "-f", "raw"], &guest), (&["o.vhd", "--input-size", &len], &guest), (&["o.vmdk"], &stream)];
+    for (args, bytes) in cases {
+        let ran = common::fed(folder.path(), &[&["-", "--json", "--force"], args].concat(), bytes);
+        let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
+        assert_eq!(report["bytes_read"], bytes.len(), "{args:?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use vdconv::format::{Lacks, OpenOptions, Records, Wish};
 use vdconv::image::{Disk, Facts, Feed, Identifiers, Ledger, Losses, Order, Plan, Writer};
 use vdconv::io::{OutputOptions, Outputs, Pending, sys};
 
-use super::args::ConvertArgs;
+use super::args::{ConvertArgs, Progress};
 use super::base::Under;
 use super::destination::{Destination, Opening};
 use super::dry_run::{self, DryRun};
@@ -102,6 +102,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     say(&mut writer.plan().notes.iter().cloned());
     if args.run.verbose {
         show::note(&decisions(source.facts(), kind, writer.as_ref(), jobs));
+        args.run.fewer().iter().for_each(|line| show::note(line));
     }
 
     let losses = Losses::default();
@@ -119,6 +120,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     let (plan, inputs) = (writer.plan(), files.as_slice());
     let outputs = destination.create(Opening { plan, wanted: &wanted, lease, surplus, inputs, how, interrupt })?;
     let mut facts = source.facts().clone();
+    let read = source.meter();
     let (disk, mut feed) = source.into_feed(base, writer.plan().test_unit);
     let sources = Sources { disk: disk.as_deref(), base };
     let tally = move_data(args, sources, feed.as_mut(), writer.as_ref(), &outputs, interrupt, &losses)
@@ -144,7 +146,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         jobs,
         file_size,
         allocated_size,
-        bytes_read: files.iter().map(|f| f.bytes_read()).sum(),
+        bytes_read: read.get() + base.into_iter().flat_map(Disk::files).map(|file| file.bytes_read()).sum::<u64>(),
         bytes_written,
         bytes_shared,
         waited,
@@ -158,10 +160,12 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     if args.run.verbose {
         done.counters().iter().for_each(|line| show::note(line));
     }
-    if !args.quiet {
-        if let Some(digest) = done.tally.digest {
-            show::note(&format!("{} of the guest: {digest}", digest.algorithm.word()));
-        }
+    // It was asked for by name: told whatever else is to be silent, unless the report has it.
+    if let Some(digest) = done.tally.digest.filter(|_| !(args.quiet && args.json)) {
+        show::note(&format!("{} of the guest: {digest}", digest.algorithm.word()));
+    }
+    // It begins with a name, which may look like anything; lines for programs do not.
+    if !args.quiet && args.run.progress != Progress::Json {
         show::note(&done.closing_line());
     }
     Ok(exit_status(&losses))

@@ -12,7 +12,7 @@ use vdconv::io::Gate;
 
 use super::args::InfoArgs;
 use super::report::{self, Answer, Images, Problem};
-use super::{FAILED, no_stream, show, show_guest};
+use super::{FAILED, USAGE, no_stream, show, show_guest};
 
 /// Extents that people are shown; JSON has more.
 const MOST_EXTENTS: usize = 8;
@@ -25,7 +25,8 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     if args.images.len() > 1 && !options.parents.is_empty() {
         return Err(Fault::new(Kind::Usage, "", "--parent: of one image only").into());
     }
-    let (mut status, mut answers) = (ExitCode::SUCCESS, Vec::new());
+    // The worst of all images: a usage fault is told before a failure.
+    let (mut status, mut answers) = (0, Vec::new());
     args.images.iter().try_for_each(|image| no_stream(image, "reading from standard input"))?;
     for (index, image) in args.images.iter().enumerate() {
         let opened = format::open(&mut Gate::new(), image, &options);
@@ -49,13 +50,13 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
                     show::note(&format!("vdconv: {} more files are missing", missing.len() - MOST_MISSING));
                 }
                 if !missing.is_empty() {
-                    status = ExitCode::from(FAILED);
+                    status = status.max(FAILED);
                 }
                 answers.push(Answer::Image(Box::new(report::Image::of(disk, &warnings, guest, advice))));
             }
             Err(fault) => {
                 show::error(fault);
-                status = ExitCode::from(FAILED);
+                status = status.max(if fault.kind() == Kind::Usage { USAGE } else { FAILED });
                 let file = image.to_string_lossy().into_owned();
                 answers.push(Answer::Failure { file, error: Problem::from(fault) });
             }
@@ -64,7 +65,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     if args.read.say.json {
         report::print(Images { images: answers }).map_err(show::stdout)?;
     }
-    Ok(status)
+    Ok(ExitCode::from(status))
 }
 
 /// What stands in the way: of the image itself first, each line once. What to do about a file that is missing is told where it is missed.

@@ -76,7 +76,10 @@ fn unparsed(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return match error.print() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(FAILED),
+            Err(error) => {
+                show::error(&show::stdout(error));
+                ExitCode::from(FAILED)
+            }
         };
     }
     // What the user typed is in it: shown line by line, escaped.

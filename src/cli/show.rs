@@ -1,5 +1,6 @@
 //! Text for people: sizes, rates, messages. Text from files is escaped here before it reaches a terminal.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use vdconv::fault::Fault;
@@ -33,7 +34,11 @@ pub fn rate(bytes: u64, seconds: f64) -> String {
 }
 
 /// What deceives the eye becomes visible.
-pub fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> Cow<'_, str> {
+    // The most of what is shown, a line of a map millions of times, has nothing of it.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match deceives(c) {
@@ -41,14 +46,18 @@ pub fn escape(text: &str) -> String {
             false => out.push(c),
         }
     }
-    out
+    Cow::Owned(out)
 }
 
-/// Control characters, marks that turn the direction of text, and those that cannot be seen.
+/// Control characters, marks that turn the direction of text, and those that cannot be seen: what Unicode calls
+/// `Default_Ignorable_Code_Point`, the separators of lines, and the marks of annotations.
 pub fn deceives(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}')
-        || matches!(c, '\u{FEFF}' | '\u{E0000}'..='\u{E007F}')
+        || matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}')
+        || matches!(c, '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}')
+        || matches!(c, '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}')
+        || matches!(c, '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}')
+        || matches!(c, '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// Writes to stderr; a closed stderr is nobody's concern.
@@ -58,8 +67,13 @@ fn say(line: &str) {
 
 /// Text for people on standard output: what was asked for.
 pub fn print(text: &str) -> Result<(), Fault> {
+    print_bytes(text.as_bytes())
+}
+
+/// The same of what need not be text.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(stdout)
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(stdout)
 }
 
 /// The fault of a standard output that takes no more.
@@ -127,6 +141,9 @@ mod tests {
 
     #[test]
     fn r13_hostile_text_is_escaped() {
+        for c in "\u{ad}\u{34f}\u{115f}\u{180e}\u{200b}\u{2028}\u{3164}\u{fe0f}\u{feff}\u{fffb}\u{e0100}".chars() {
+            assert_eq!(escape(&format!("<{c}>")), format!("<{}>", c.escape_default()));
+        }
         assert_eq!(escape("a\x1b[31m\r\n\u{202e}b\u{9b}é"), "a\\u{1b}[31m\\r\\n\\u{202e}b\\u{9b}é");
     }
 }

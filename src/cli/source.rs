@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vdconv::engine::MapFeed;
 use vdconv::fault::{Fault, Kind};
@@ -24,6 +25,24 @@ pub enum Source {
     Disk(Box<Disk>),
     /// What comes through standard input.
     Stream(Box<StreamSource>),
+}
+
+/// How many bytes of a source were read.
+pub enum BytesRead {
+    /// By its files.
+    Files(Vec<Arc<InputFile>>),
+    /// By its pipe.
+    Pipe(Arc<AtomicU64>),
+}
+
+impl BytesRead {
+    /// Until now.
+    pub fn get(&self) -> u64 {
+        match self {
+            BytesRead::Files(files) => files.iter().map(|file| file.bytes_read()).sum(),
+            BytesRead::Pipe(received) => received.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Source {
@@ -98,6 +117,14 @@ impl Source {
         match self {
             Source::Disk(disk) => disk.files(),
             Source::Stream(_) => &[],
+        }
+    }
+
+    /// Counts what is read of it, while it is and behind that.
+    pub fn meter(&self) -> BytesRead {
+        match self {
+            Source::Disk(disk) => BytesRead::Files(disk.files().to_vec()),
+            Source::Stream(stream) => BytesRead::Pipe(Arc::clone(&stream.received)),
         }
     }
 

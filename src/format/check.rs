@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{FORMATS, Format, OpenOptions, Opening, by_content, recognise};
+use super::{FORMATS, Format, OpenOptions, Opening, by_content, recognise, refuse_surplus_parents};
 use crate::fault::{Fault, Kind};
 use crate::image::{Disk, Findings, Here, Ledger, Rule, Severity};
 use crate::io::{Gate, InputFile, in_memory, is_zero};
@@ -74,6 +74,7 @@ pub fn check(gate: &mut Gate, name: &Path, options: &OpenOptions) -> Result<Chec
     }
     match opened {
         Ok(disk) => {
+            refuse_surplus_parents(&disk, name, options)?;
             walk(&disk, &tell, &mut findings)?;
             tell.warnings(&ledger, &mut findings);
             disk.unchanged()?;

@@ -17,6 +17,7 @@ pub use check::{COMMON, Checked, Checker, check};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use crate::fault::{Fault, Kind};
@@ -45,6 +46,8 @@ pub struct StreamSource {
     pub open_end: bool,
     /// The first bytes, which identify a source that has no identifier.
     pub head: Vec<u8>,
+    /// Bytes that came out of the pipe so far.
+    pub received: Arc<AtomicU64>,
     /// Makes the feed: up to so many bytes of the disk, in test units of so many.
     pub feed: Box<dyn FnOnce(u64, u64) -> Box<dyn Feed>>,
 }
@@ -392,10 +395,15 @@ pub fn open(gate: &mut Gate, name: &Path, options: &OpenOptions) -> Result<Disk,
         return Err(Fault::new(Kind::Unsupported, name, format!("a {}: this version does not read it", format.title)));
     };
     let disk = open(&mut Opening { gate, options, ledger: Arc::default(), images: Vec::new() }, file)?;
-    // What was given and is of no use was a mistake, and the user would not know.
+    refuse_surplus_parents(&disk, name, options)?;
+    Ok(disk)
+}
+
+/// What was given and is of no use was a mistake, and the user would not know.
+fn refuse_surplus_parents(disk: &Disk, name: &Path, options: &OpenOptions) -> Result<(), Fault> {
     let parents = disk.images().len() - 1;
     match options.parents.get(parents) {
-        None => Ok(disk),
+        None => Ok(()),
         Some(surplus) => Err(Fault::new(Kind::Usage, surplus, "--parent: no image of the chain has this parent")
             .found(format!("{} given", options.parents.len()))
             .against(format!("{} has {parents}", name.display()))),

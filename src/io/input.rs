@@ -230,11 +230,11 @@ impl InputFile {
             return Err(Fault::new(Kind::Changed, &self.name, "the file changed its size while it was read")
                 .found(format!("{} bytes", meta.len()))
                 .expected(self.looks.len)
-                .advice("stop the machine or program that writes to it, then convert again"));
+                .advice("stop the machine or program that writes to it, then try again"));
         }
         if meta.modified().ok() != self.looks.modified {
             return Err(Fault::new(Kind::Changed, &self.name, "the file was written to while it was read")
-                .advice("stop the machine or program that writes to it, then convert again"));
+                .advice("stop the machine or program that writes to it, then try again"));
         }
         Ok(())
     }

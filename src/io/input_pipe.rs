@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::sys;
@@ -20,6 +20,8 @@ pub struct InputPipe {
     file: File,
     name: PathBuf,
     at: u64,
+    /// Bytes that were taken out of it so far, for who does not have it in hand any more.
+    received: Arc<AtomicU64>,
     /// The first bytes.
     head: Vec<u8>,
     stop: Arc<AtomicBool>,
@@ -29,7 +31,8 @@ impl InputPipe {
     /// Standard input, under a name for messages. Waits for its first bytes.
     pub fn stdin(name: &Path, stop: Arc<AtomicBool>) -> Result<InputPipe, Fault> {
         let file = sys::stdin_file().map_err(|error| Fault::io(name, "cannot use standard input", error))?;
-        let mut pipe = InputPipe { file, name: name.to_path_buf(), at: 0, head: Vec::new(), stop };
+        let mut pipe =
+            InputPipe { file, name: name.to_path_buf(), at: 0, received: Arc::default(), head: Vec::new(), stop };
         let mut head = vec![0; HEAD];
         let got = pipe.receive(&mut head)?;
         head.truncate(got);
@@ -45,6 +48,11 @@ impl InputPipe {
     /// Bytes that came in.
     pub fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Counts, as they come, the bytes that were taken out of it.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
     }
 
     /// The first 64 KiB, or all where the sender ended before; they come out of it all the same.
@@ -71,7 +79,10 @@ impl InputPipe {
             }
             match sys::read_within(&self.file, rest, WAIT) {
                 Ok(Some(0)) => break,
-                Ok(Some(n)) => done += n,
+                Ok(Some(n)) => {
+                    done += n;
+                    self.received.fetch_add(n as u64, Ordering::Relaxed);
+                }
                 Ok(None) => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
                 Err(error) => return Err(Fault::io(&self.name, "cannot read", error).at(self.at + done as u64)),

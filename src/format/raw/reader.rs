@@ -28,7 +28,7 @@ pub fn open(opening: &mut Opening<'_>, file: Arc<InputFile>) -> Result<Disk, Fau
         let warning = warning.against("it is read as a raw disk");
         opening.ledger.warn(warning.advice("a download cut short? compare the sizes; a raw disk all the same: -f raw"));
     }
-    let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, size);
+    let facts = Facts { padding: size - file.len(), ..Facts::new(super::FORMAT.name, super::FORMAT.title, size) };
     let layer = Linear::new(Arc::clone(&file), file.len(), size, Rest::Zero);
     Disk::single(Arc::new(layer), facts, vec![file], Arc::clone(&opening.ledger))
 }

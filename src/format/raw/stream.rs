@@ -11,12 +11,12 @@ use crate::io::{InputPipe, in_memory};
 /// Opens what follows in the pipe as a disk of `size` bytes, or of as many as come; behind them the footer of a fixed VHD may come, which is no part of it.
 pub fn open(pipe: InputPipe, size: Option<u64>) -> Result<StreamSource, Fault> {
     let ledger = Arc::<Ledger>::default();
-    let head = pipe.head().to_vec();
+    let (head, received) = (pipe.head().to_vec(), pipe.received());
     let Some(size) = size else {
         let facts = Facts::new(super::FORMAT.name, super::FORMAT.title, 0);
         let warnings = Arc::clone(&ledger);
         let feed = move |most: u64, _| -> Box<dyn Feed> { Box::new(UnsizedFeed::new(pipe, warnings, most)) };
-        return Ok(StreamSource { facts, ledger, open_end: true, head, feed: Box::new(feed) });
+        return Ok(StreamSource { facts, ledger, open_end: true, head, received, feed: Box::new(feed) });
     };
     let whole = size.next_multiple_of(SECTOR);
     if whole != size {
@@ -28,7 +28,7 @@ pub fn open(pipe: InputPipe, size: Option<u64>) -> Result<StreamSource, Fault> {
     let feed = move |end: u64, unit: u64| -> Box<dyn Feed> {
         Box::new(RawFeed { pipe, at: 0, size, end, unit, broken: None })
     };
-    Ok(StreamSource { facts, ledger, open_end: false, head, feed: Box::new(feed) })
+    Ok(StreamSource { facts, ledger, open_end: false, head, received, feed: Box::new(feed) })
 }
 
 struct RawFeed {

@@ -66,12 +66,12 @@ pub fn open(mut pipe: InputPipe) -> Result<StreamSource, Fault> {
         return Err(short);
     }
     let facts = recorded::facts(&descriptor, size);
-    let head = pipe.head().to_vec();
+    let (head, received) = (pipe.head().to_vec(), pipe.received());
     let warnings = Arc::clone(&ledger);
     let feed = move |end: u64, unit: u64| -> Box<dyn Feed> {
         Box::new(StreamFeed::new(Markers::new(pipe, header, line.sectors, in_front, warnings), end, unit))
     };
-    Ok(StreamSource { facts, ledger, open_end: false, head, feed: Box::new(feed) })
+    Ok(StreamSource { facts, ledger, open_end: false, head, received, feed: Box::new(feed) })
 }
 
 /// The descriptor in front of the grains; one that is all zero, or not there, says nothing.
