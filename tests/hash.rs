@@ -11,7 +11,7 @@ use std::path::Path;
 use common::kinds::sources;
 use common::packed::Stream;
 use common::vhd::Vhd;
-use common::{Ran, fed, pattern, run, scratch, sha256, vdconv};
+use common::{Ran, fed, noise, pattern, run, scratch, sha256, vdconv};
 use serde_json::Value;
 
 fn blake3(bytes: &[u8]) -> String {
@@ -69,8 +69,9 @@ fn r24_r25_odd_names_are_hashed_and_a_closed_output_is_status_1() {
     let guest = pattern(4, |_| false);
     let name = std::ffi::OsStr::from_bytes(b"a\xFF\x1b.raw");
     fs::write(folder.path().join(name), &guest).unwrap();
-    let ran = Ran::of(vdconv().current_dir(folder.path()).arg("hash").arg(name)).succeeds();
-    assert_eq!(ran.out, format!("{}  a\u{FFFD}\\u{{1b}}.raw\n", sha256(&guest)));
+    // Into a pipe by its own bytes: a program reads it.
+    let out = vdconv().current_dir(folder.path()).arg("hash").arg(name).output().unwrap().stdout;
+    assert_eq!(out, [format!("{}  ", sha256(&guest)).as_bytes(), b"a\xFF\x1b.raw\n"].concat());
     let full = fs::File::create("/dev/full").unwrap();
     let mut command = vdconv();
     command.current_dir(folder.path()).arg("hash").arg(name).stdout(full).stderr(std::process::Stdio::piped());
@@ -221,6 +222,69 @@ fn a_stream_has_its_digest_whether_its_length_was_known_or_not() {
     assert!(String::from_utf8_lossy(&end.stderr).lines().any(|line| line == want));
 }
 
+#[test]
+fn a_digest_that_was_asked_for_is_told_by_a_quiet_conversion_too() {
+    let folder = scratch();
+    let guest = pattern(700, |_| false);
+    fs::write(folder.path().join("a.raw"), &guest).unwrap();
+    let args = ["a.raw", "o.vhd", "--digest", "sha256", "--force", "-q"];
+    let ran = run(folder.path(), args).succeeds();
+    assert_eq!((ran.out.as_str(), ran.err), ("", format!("sha256 of the guest: {}\n", sha256(&guest))));
+    // Where the report has it, stderr stays empty.
+    let ran = run(folder.path(), [&args[..], &["--json"]].concat()).succeeds();
+    assert_eq!((json(&ran)["digest"]["value"].as_str(), ran.err.as_str()), (Some(sha256(&guest).as_str()), ""));
+}
+
+#[test]
+fn a_raw_file_of_no_whole_sectors_is_not_hashed_in_silence() {
+    let folder = scratch();
+    let mut guest = pattern(7, |_| false);
+    guest.truncate(6 * 512 + 304);
+    fs::write(folder.path().join("a.raw"), &guest).unwrap();
+    guest.resize(7 * 512, 0);
+    for quiet in [&[][..], &["-q"]] {
+        let ran = run(folder.path(), [&["hash", "a.raw"], quiet].concat());
+        let ran = ran.warns(&["a.raw", "no whole number of sectors", "208 zeroes are added"]);
+        assert_eq!(ran.out, format!("{}  a.raw\n", sha256(&guest)));
+    }
+    fs::write(folder.path().join("a.raw"), &guest).unwrap();
+    assert_eq!(run(folder.path(), ["hash", "a.raw", "-q"]).succeeds().err, "");
+}
+
+/// R10, R12: each worker holds pieces of the disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn r10_no_more_workers_are_started_than_there_is_memory_for() {
+    use common::process::measured;
+    let folder = scratch();
+    let guest = noise(160 << 20);
+    fs::write(folder.path().join("a.raw"), &guest).unwrap();
+    let line = format!("{}  a.raw\n", sha256(&guest));
+    for args in [
+        &["hash", "a.raw"][..],
+        &["compare", "a.raw", "a.raw"],
+        &["a.raw", "/dev/null", "-O", "vmdk", "-s", "stream", "--fast"],
+    ] {
+        let mut command = vdconv();
+        command.current_dir(folder.path()).args(args).args(["-j", "256"]).stdout(std::process::Stdio::null());
+        let (status, mib, _) = measured(&mut command);
+        assert!(status.success() && mib < 128, "{args:?}: {mib} MiB");
+    }
+    let ran = run(folder.path(), ["hash", "a.raw", "-j", "256", "-v"]).succeeds();
+    assert_eq!(ran.out, line);
+    assert!(ran.err.contains("vdconv: 24 workers, not 256: "), "{}", ran.err);
+    let report = json(&run(folder.path(), ["hash", "a.raw", "-j", "256", "--json"]).succeeds());
+    assert_eq!(report["jobs"], 24);
+    // Where the system allows little address space, of which each thread reserves some.
+    for limit in [200_000, 262_144, 1 << 20] {
+        let script = format!("ulimit -v {limit} && exec \"$0\" hash a.raw -j 64");
+        let mut command = std::process::Command::new("sh");
+        command.current_dir(folder.path()).args(["-c", &script]).arg(vdconv().get_program());
+        let ran = Ran::of(&mut command).succeeds();
+        assert_eq!((ran.out, ran.err.as_str()), (line.clone(), ""), "{limit}");
+    }
+}
+
 /// As another program tells it.
 #[cfg(unix)]
 #[test]
@@ -237,4 +301,16 @@ fn sha256sum_tells_the_same_and_checks_our_line() {
         Ran::of(std::process::Command::new("sha256sum").current_dir(folder.path()).args(["-c", "sums"])).out,
         "a.raw: OK\n"
     );
+    // Names that a line cannot hold as they are, that a terminal should not see, and that are no text.
+    use std::os::unix::ffi::OsStrExt;
+    for name in [&b"a\nb.raw"[..], b"a\rb.raw", b"a\\b.raw", b"a\x1b[31m\xE2\x80\xAE\xC2\xAD.raw", b"\xFF\xFE.raw"] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        fs::write(folder.path().join(name), pattern(9, |_| false)).unwrap();
+        let line =
+            |command: &mut std::process::Command| command.current_dir(folder.path()).arg(name).output().unwrap().stdout;
+        let ours = line(vdconv().arg("hash"));
+        assert_eq!(ours, line(&mut std::process::Command::new("sha256sum")), "{name:?}");
+        fs::write(folder.path().join("sums"), ours).unwrap();
+        Ran::of(std::process::Command::new("sha256sum").current_dir(folder.path()).args(["-c", "sums"])).succeeds();
+    }
 }

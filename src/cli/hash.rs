@@ -8,7 +8,7 @@ use vdconv::engine::{self, Control, Hashed};
 use vdconv::fault::Fault;
 use vdconv::format;
 use vdconv::image::Facts;
-use vdconv::io::Gate;
+use vdconv::io::{Gate, sys};
 
 use super::args::HashArgs;
 use super::interrupt::{Interrupt, while_reading};
@@ -22,7 +22,8 @@ pub fn run(args: &HashArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     no_stream(&args.image, "hashing standard input")?;
     let disk = format::open(&mut Gate::new(), &args.image, &args.read.source.options())?;
-    let mut warnings = Warnings::new(args.read.say.quiet);
+    // A digest that is not the file's own is not taken for it: what was added is told with -q too.
+    let mut warnings = Warnings::new(args.read.say.quiet && disk.facts.padding == 0);
     warnings.of(&disk.ledger);
     interrupt.watch()?;
     let meter = Meter::new("hash", args.run.progress, args.read.say.quiet, Some(disk.facts.virtual_size));
@@ -66,6 +67,7 @@ struct Report {
 impl Done<'_> {
     fn tell(&self, warnings: &[Fault]) -> Result<(), Fault> {
         if self.args.run.verbose {
+            self.args.run.fewer().iter().for_each(|line| show::note(line));
             let Hashed { stored, pieces, gaps, .. } = self.hashed;
             show::note(&format!("vdconv: {} bytes read in {:.3} s", self.bytes_read, self.seconds));
             show::note(&format!("vdconv: {stored} guest bytes stored; {pieces} pieces, {gaps} gaps"));
@@ -73,9 +75,32 @@ impl Done<'_> {
         let name = self.args.image.to_string_lossy();
         match self.args.read.say.json {
             true => report::print(self.report(&name, warnings)).map_err(show::stdout),
-            // As sha256sum and b3sum print it.
-            false => show::print(&format!("{}  {}\n", self.hashed.digest, show::escape(&name))),
+            false => show::print_bytes(&self.line()),
         }
+    }
+
+    /// As sha256sum and b3sum print it: the name by its own bytes, so that `sha256sum -c` finds the file; where it has a backslash or an
+    /// end of line, those are escaped and a backslash stands in front of the line. On a terminal nothing of it deceives.
+    fn line(&self) -> Vec<u8> {
+        let name = self.args.image.as_os_str().as_encoded_bytes();
+        let (mut escaped, mut mark) = (Vec::with_capacity(name.len()), "");
+        for byte in name {
+            let letter = match byte {
+                b'\\' => b'\\',
+                b'\n' => b'n',
+                b'\r' => b'r',
+                byte => {
+                    escaped.push(*byte);
+                    continue;
+                }
+            };
+            mark = "\\";
+            escaped.extend([b'\\', letter]);
+        }
+        if sys::stdout_is_terminal() {
+            escaped = show::escape(&String::from_utf8_lossy(&escaped)).into_owned().into_bytes();
+        }
+        [format!("{mark}{}  ", self.hashed.digest).as_bytes(), &escaped, b"\n"].concat()
     }
 
     fn report(&self, name: &str, warnings: &[Fault]) -> Report {
