@@ -11,7 +11,7 @@ use std::path::Path;
 use common::kinds::sources;
 use common::packed::Stream;
 use common::vhd::Vhd;
-use common::{Ran, fed, noise, pattern, run, scratch, sha256, vdconv};
+use common::{Ran, fed, pattern, run, scratch, sha256, vdconv};
 use serde_json::Value;
 
 fn blake3(bytes: &[u8]) -> String {
@@ -257,7 +257,7 @@ fn a_raw_file_of_no_whole_sectors_is_not_hashed_in_silence() {
 fn r10_no_more_workers_are_started_than_there_is_memory_for() {
     use common::process::measured;
     let folder = scratch();
-    let guest = noise(160 << 20);
+    let guest = common::noise(160 << 20);
     fs::write(folder.path().join("a.raw"), &guest).unwrap();
     let line = format!("{}  a.raw\n", sha256(&guest));
     for args in [
