@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::vhd::Vhd;
+use common::vmdk::descriptor;
 use common::{Ran, pattern, run, scratch, skipped};
 use tempfile::TempDir;
 
@@ -106,6 +107,14 @@ fn blocks_are_shared_where_the_file_system_can() {
         run(&folder, ["compare", to, "a.raw"]).succeeds();
     }
     assert!(fs::read(folder.join("v.raw")).unwrap() == guest);
+
+    // Where no block fits, the work is cut into pieces, for all workers.
+    let lines = format!("RW {} FLAT \"a.raw\" 1", guest.len() / 512 - 1);
+    fs::write(folder.join("shifted.vmdk"), descriptor("monolithicFlat", 1, None, &lines)).unwrap();
+    let ran = run(&folder, ["shifted.vmdk", "w.raw", "-v"]).succeeds();
+    let counted = |what: &str| ran.err.split(&format!(" {what}")).next()?.rsplit([' ', ';']).next()?.parse().ok();
+    assert!(counted("pieces").is_some_and(|n: u64| n >= data / MIB) && !ran.err.contains("shared"), "{}", ran.err);
+    assert!(fs::read(folder.join("w.raw")).unwrap() == guest[512..]);
 
     // Nothing is shared that is to be looked at, or that is to be allocated.
     for (to, option) in [("x.raw", "--salvage"), ("y.raw", "--preallocate")] {

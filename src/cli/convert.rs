@@ -366,13 +366,17 @@ impl Done<'_> {
             true => format!(", {} on disk", show::size(self.allocated_size)),
             false => String::new(),
         };
+        let shared = match self.bytes_shared {
+            0 => String::new(),
+            shared => format!(", {} of it blocks of the source", show::size(shared)),
+        };
         let lost = match self.losses.count() {
             0 => String::new(),
             1 => format!("; {} bytes were lost, in 1 range", self.losses.bytes()),
             n => format!("; {} bytes were lost, in {n} ranges", self.losses.bytes()),
         };
         format!(
-            "{} ({}, {}, {} stored) -> {} ({}, {}{on_disk}) in {seconds:.1} s, {}{lost}",
+            "{} ({}, {}, {} stored) -> {} ({}, {}{on_disk}{shared}) in {seconds:.1} s, {}{lost}",
             self.args.input.display(),
             source.trim_end(),
             show::size(facts.virtual_size),

@@ -10,7 +10,7 @@ use super::salvage::Salvage;
 use crate::fault::Fault;
 use crate::image::{
     Content, Decode, Disk, Drawn, Encoder, Feed, Here, Losses, Lost, Order, PIECE, Phase, Piece, Placer, Plan, Put,
-    Run, Seen, Verdict, Write, Writer, Writes,
+    Rows, Run, Seen, Verdict, Write, Writer, Writes,
 };
 use crate::io::{Outputs, is_zero};
 
@@ -71,9 +71,9 @@ pub fn convert(
     no_seal(&writes)?;
     put_all(&writes, Phase::Body, None, outputs)?;
 
-    let shares = Shares::of(sources, writer, outputs, control);
-    if shares == Shares::Rows {
-        feed.whole_rows();
+    let (shares, rows) = Shares::of(sources, writer, outputs, control);
+    if let Some(rows) = rows {
+        feed.whole_rows(rows);
     }
     let run = Conversion { sources, plan, writer, outputs, control, shares, tally: Tallies::default() };
     let mut crew = Crew::new(feed, bounds, placer, control)?;
@@ -144,15 +144,23 @@ enum Shares {
 }
 
 impl Shares {
-    fn of(sources: Sources<'_>, writer: &dyn Writer, outputs: &Outputs, control: Control<'_>) -> Shares {
-        let inputs = sources.disk.map_or(&[][..], Disk::files);
-        match () {
-            // What is shared is not read: nobody would know whether it can be.
-            _ if control.salvage.is_some() || writer.encoder().is_some() || !outputs.may_share(inputs) => {
-                Shares::Nothing
-            }
-            _ if writer.plan().order == Order::Free && sources.base.is_none() && !control.digest => Shares::Rows,
-            _ => Shares::Data,
+    fn of(
+        sources: Sources<'_>,
+        writer: &dyn Writer,
+        outputs: &Outputs,
+        control: Control<'_>,
+    ) -> (Shares, Option<Rows>) {
+        // What is shared may be unreadable: a salvage is to see that.
+        if control.salvage.is_some() || writer.encoder().is_some() {
+            return (Shares::Nothing, None);
+        }
+        let Some((files, unit)) = outputs.shares_with(sources.disk.map_or(&[][..], Disk::files)) else {
+            return (Shares::Nothing, None);
+        };
+        match writer.plan().order == Order::Free && sources.base.is_none() && !control.digest {
+            // Outputs without an order are the guest's bytes in rows: what fits the guest fits them.
+            true => (Shares::Rows, Some(Rows { files, unit })),
+            false => (Shares::Data, None),
         }
     }
 }
@@ -248,7 +256,11 @@ impl<'h, 'c> Worker<'h, 'c> {
             shared.each(guest, write, self.run.outputs, &mut rest)?;
         }
         let rest: u64 = left.iter().map(|rest| rest.end - rest.start).sum();
-        self.run.tally.stored.fetch_add(guest.end - guest.start - rest, Ordering::Relaxed);
+        let (tally, shared) = (&self.run.tally, guest.end - guest.start - rest);
+        tally.stored.fetch_add(shared, Ordering::Relaxed);
+        // Not looked at: taken for data.
+        tally.data.fetch_add(shared, Ordering::Relaxed);
+        tally.pieces.fetch_add(u64::from(shared > 0), Ordering::Relaxed);
         for rest in left {
             // Units are looked at whole.
             let (mut start, end) = (rest.start - rest.start % unit, rest.end.next_multiple_of(unit).min(guest.end));

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::fault::Fault;
-use crate::image::{Content, Disk, Drawn, Feed, Here, Lost, PIECE, Piece, ROW, Resolver, Run, Verdict};
+use crate::image::{Content, Disk, Drawn, Feed, Here, Lost, PIECE, Piece, ROW, Resolver, Rows, Run, Verdict};
 use crate::io::{FileId, InputFile};
 
 /// Runs that are zero, or lost, and are joined in one draw at most, so that nobody holds the feed for long.
@@ -18,13 +18,13 @@ pub struct MapFeed {
     at: u64,
     end: u64,
     unit: u64,
-    rows: bool,
+    rows: Option<Rows>,
 }
 
 impl MapFeed {
     /// Over all of `disk`, in test units of `unit` bytes: a power of two, at most [`PIECE`].
     pub fn new(disk: &Disk, unit: u64) -> MapFeed {
-        MapFeed { source: Cursor::new(disk), base: None, at: 0, end: disk.facts.virtual_size, unit, rows: false }
+        MapFeed { source: Cursor::new(disk), base: None, at: 0, end: disk.facts.virtual_size, unit, rows: None }
     }
 
     /// The same beside `base`, a disk as long: where both are known to be zero they are the same.
@@ -58,20 +58,23 @@ impl MapFeed {
 
     /// What lies in a row in one file from `self.at` on, where that is more than a piece.
     fn row(&mut self) -> Result<Option<Piece>, Fault> {
+        if self.rows.is_none() {
+            return Ok(None);
+        }
         let limit = self.end.min(self.at.saturating_add(ROW));
         let (mut runs, mut at) = (Vec::new(), self.at);
         for _ in 0..JOINED {
             let (depth, run) = self.source.run(at, limit)?;
+            if runs.is_empty() && !self.rows.as_ref().is_some_and(|rows| rows.have(&run)) {
+                return Ok(None);
+            }
             at = run.guest.end;
             join(&mut runs, depth, run);
             if at == limit || runs.len() > 1 {
                 break;
             }
         }
-        let Some((depth, run)) = runs.into_iter().next().filter(|(_, run)| matches!(run.here, Here::Plain { .. }))
-        else {
-            return Ok(None);
-        };
+        let Some((depth, run)) = runs.into_iter().next() else { return Ok(None) };
         let guest = self.at..self.whole_units(run.guest.end);
         let row = run.cut(&guest).filter(|row| row.len() > PIECE);
         Ok(row.map(|row| Piece {
@@ -83,7 +86,7 @@ impl MapFeed {
     }
 
     fn piece(&mut self) -> Result<Piece, Fault> {
-        if let Some(row) = if self.rows { self.row()? } else { None } {
+        if let Some(row) = self.row()? {
             return Ok(row);
         }
         let start = self.at;
@@ -272,8 +275,8 @@ impl Feed for MapFeed {
         Ok(None)
     }
 
-    fn whole_rows(&mut self) {
+    fn whole_rows(&mut self, rows: Rows) {
         // Beside a base there are none: each byte is held against it.
-        self.rows = self.base.is_none();
+        self.rows = Some(rows).filter(|_| self.base.is_none());
     }
 }

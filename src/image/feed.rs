@@ -2,15 +2,34 @@
 
 use std::ops::Range;
 
-use super::{Lost, Run, Verdict};
+use super::{Here, Lost, Run, Verdict};
 use crate::fault::Fault;
-use crate::io::in_memory;
+use crate::io::{FileId, in_memory};
 
 /// A piece lies within one window of this many bytes.
 pub const PIECE: u64 = 1 << 20;
 
 /// What lies in a row in one file comes in pieces of at most this many bytes, where the one who draws does not read it.
-pub const ROW: u64 = 1 << 30;
+pub const ROW: u64 = 64 << 20;
+
+/// Plain runs that need not be read.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Those of these files,
+    pub files: Vec<FileId>,
+    /// that lie in the file as many bytes behind a multiple of this as in the guest.
+    pub unit: u64,
+}
+
+impl Rows {
+    /// Is it one?
+    pub fn have(&self, run: &Run) -> bool {
+        match run.here {
+            Here::Plain { file, at } => self.files.contains(&file) && at % self.unit == run.guest.start % self.unit,
+            _ => false,
+        }
+    }
+}
 
 /// What a draw gives.
 #[derive(Debug)]
@@ -108,8 +127,9 @@ pub trait Feed: Send {
     fn next(&mut self) -> Result<Option<Drawn>, Fault>;
     /// What can be known at the end alone. `Some`: all of the disk was handed out, and what came behind it is damaged.
     fn finish(&mut self) -> Result<Option<Fault>, Fault>;
-    /// From now on a plain run that is longer than a piece comes whole: who draws need not read it. Nothing where there are no such runs.
-    fn whole_rows(&mut self) {}
+    /// From now on plain runs that are longer than a piece come whole, where they are such rows: who draws need not read them. Nothing where
+    /// there are none.
+    fn whole_rows(&mut self, _rows: Rows) {}
     /// A decoder for one worker, where pieces are packed units.
     fn decoder(&self) -> Option<Box<dyn Decode>> {
         None

@@ -26,7 +26,7 @@ pub use check::{Finding, Findings, Rule, Severity};
 pub use claims::{Claim, Claims};
 pub use contract::Contract;
 pub use disk::{Creator, Disk, Extent, Facts};
-pub use feed::{Content, Decode, Drawn, Feed, PIECE, PackedUnit, Piece, ROW, lost_tail};
+pub use feed::{Content, Decode, Drawn, Feed, PIECE, PackedUnit, Piece, ROW, Rows, lost_tail};
 pub use geometry::Geometry;
 pub use gpt_header::{GptHeader, GptLook};
 pub use identity::{IdentifierSource, Identifiers};

@@ -13,7 +13,7 @@ use tempfile::TempPath;
 
 use super::device::Device;
 use super::handles::Handles;
-use super::input::InputFile;
+use super::input::{FileId, InputFile};
 use super::journal::{Identity, Journal, Move};
 use super::lease::{Lease, Pending};
 use super::pipe::Pipe;
@@ -216,10 +216,11 @@ impl Outputs {
         }
     }
 
-    /// May the outputs share blocks with one of these? Not where all of them is to be allocated.
-    pub fn may_share(&self, inputs: &[Arc<InputFile>]) -> bool {
-        let Some((_, sharing)) = self.sharing() else { return false };
-        inputs.iter().any(|input| sharing.is_with(input))
+    /// With which of these the outputs may share blocks, and the bytes of one; `None`: with none, or all of the outputs is to be allocated.
+    pub fn shares_with(&self, inputs: &[Arc<InputFile>]) -> Option<(Vec<FileId>, u64)> {
+        let (_, sharing) = self.sharing()?;
+        let files: Vec<_> = inputs.iter().filter(|input| sharing.is_with(input)).map(|input| input.id()).collect();
+        (!files.is_empty()).then_some((files, sharing.unit()))
     }
 
     fn sharing(&self) -> Option<(&Files, Sharing)> {

@@ -6,6 +6,9 @@ use std::path::Path;
 use super::input::InputFile;
 use super::sys;
 
+/// Smaller blocks are taken together: what is left beside them is looked at in such units.
+const PAGE: u64 = 4096;
+
 /// That files of one file system can share blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharing {
@@ -18,7 +21,12 @@ impl Sharing {
     /// Of files in `folder`; `None` where its file system has no such thing.
     pub fn look(folder: &Path) -> Option<Sharing> {
         let file_system = sys::file_system(&std::fs::metadata(folder).ok()?)?;
-        Some(Sharing { file_system, unit: sys::share_unit(folder)? })
+        Some(Sharing { file_system, unit: sys::share_unit(folder)?.max(PAGE) })
+    }
+
+    /// Bytes of a block.
+    pub fn unit(self) -> u64 {
+        self.unit
     }
 
     /// Can blocks be shared with this one?
