@@ -48,6 +48,9 @@ enum Job {
     Scaling,
     /// The first cell onto a disk (--dir), with what was written on stable storage at the end.
     Synced,
+    /// Makes the raw disk in FOLDER.
+    #[command(hide = true)]
+    Fill { folder: PathBuf },
     /// The limit itself: copies the data of FROM to TO.
     #[command(hide = true)]
     Limit { from: PathBuf, to: PathBuf },
@@ -60,10 +63,14 @@ pub fn run() -> Result<ExitCode> {
         limit::copy(from, to)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let fill = disk::Fill { from: &args.files, bytes: args.data * 1_000_000 };
+    if let Some(Job::Fill { folder }) = &args.job {
+        fill.make(folder)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let folder = tempfile::Builder::new().prefix("vdconv-bench-").tempdir_in(&args.dir);
     let folder = folder.with_context(|| format!("no folder in {}", args.dir.display()))?;
     let race = Race { folder: folder.path(), vdconv: &args.vdconv, rounds: args.rounds };
-    let fill = disk::Fill { from: &args.files, bytes: args.data * 1_000_000 };
     match args.job {
         Some(Job::Scaling) => scaling::run(&race, &args.files, args.json)?,
         Some(Job::Synced) => synced::run(&race, &fill, args.json)?,
@@ -73,7 +80,7 @@ pub fn run() -> Result<ExitCode> {
 }
 
 fn run_cells(race: &Race<'_>, fill: &disk::Fill<'_>, only: Option<&str>, json: bool) -> Result<()> {
-    let raw = fill.make(race.folder)?;
+    let raw = fill.in_a_child(race.folder)?;
     let mut results = Vec::new();
     for cell in cells::ALL.iter().filter(|cell| only.is_none_or(|only| cell.name().contains(only))) {
         let source = cell.source.make(race, &raw)?;

@@ -15,6 +15,14 @@ pub struct Fill<'a> {
 }
 
 impl Fill<'_> {
+    /// The same in a process of its own: what this one holds at its peak, its children are taken to have held.
+    pub fn in_a_child(&self, folder: &Path) -> Result<PathBuf> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--data", &(self.bytes / 1_000_000).to_string(), "--files"]).arg(self.from);
+        run(command.arg("fill").arg(folder))?;
+        Ok(folder.join("disk.raw"))
+    }
+
     /// A raw disk in `folder`, half again as large as what is in it.
     pub fn make(&self, folder: &Path) -> Result<PathBuf> {
         let (tree, raw) = (folder.join("tree"), folder.join("disk.raw"));

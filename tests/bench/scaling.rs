@@ -20,7 +20,7 @@ pub fn run(race: &Race<'_>, files: &Path, json: bool) -> Result<()> {
     let jobs: Vec<_> = JOBS.into_iter().filter(|jobs| *jobs <= cores.max(2)).collect();
     let mut rows = Vec::new();
     for data in DATA {
-        let raw = Fill { from: files, bytes: data * 1_000_000 }.make(race.folder)?;
+        let raw = Fill { from: files, bytes: data * 1_000_000 }.in_a_child(race.folder)?;
         let source = Kind::DynamicVhd.make(race, &raw)?;
         remove(&raw)?;
         let to = race.folder.join("out.vmdk");

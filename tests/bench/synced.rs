@@ -18,7 +18,7 @@ const PROBE: usize = 1 << 30;
 /// Rounds of this program, qemu-img with its flush, and the disk alone.
 pub fn run(race: &Race<'_>, fill: &Fill<'_>, json: bool) -> Result<()> {
     ensure!(race.has_qemu(), "qemu-img is needed");
-    let raw = fill.make(race.folder)?;
+    let raw = fill.in_a_child(race.folder)?;
     let source = Kind::DynamicVhd.make(race, &raw)?;
     let (to, report) = (race.folder.join("out.vmdk"), race.folder.join("report"));
     let (mut ours, mut waits, mut ratios, mut disk) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
