@@ -1,7 +1,6 @@
 //! What `check` finds in an image: findings with a stable id each, in bounded number.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::fault::Fault;
 
@@ -82,7 +81,6 @@ struct OfId {
     /// How many of each severity.
     numbers: [u64; 3],
     kept: Vec<Finding>,
-    places: BTreeMap<(PathBuf, Option<u64>), usize>,
 }
 
 impl OfId {
@@ -99,17 +97,12 @@ impl OfId {
     }
 
     fn keep(&mut self, id: &'static str, severity: Severity, fault: Fault) {
-        let place = (fault.file().to_path_buf(), fault.byte());
         // What has no place in the file, and is found twice, is two findings: two snapshots on top of one disk.
-        let other = |known: &Finding| {
-            place.1.is_none() && known.fault.field() == fault.field() && known.fault.found_text() != fault.found_text()
+        let other = |known: &Fault| {
+            fault.byte().is_none() && known.field() == fault.field() && known.found_text() != fault.found_text()
         };
-        let is_at = |known: &Finding| known.fault.file() == place.0 && known.fault.byte() == place.1 && !other(known);
-        let known = match place.1 {
-            Some(_) => self.places.get(&place).copied(),
-            None => self.kept.iter().position(is_at),
-        };
-        if let Some(known) = known.and_then(|n| self.kept.get_mut(n)) {
+        let is_at = |known: &Fault| known.file() == fault.file() && known.byte() == fault.byte() && !other(known);
+        if let Some(known) = self.kept.iter_mut().find(|known| is_at(&known.fault)) {
             let before = known.severity;
             if severity > before {
                 *known = Finding { id, severity, fault };
@@ -118,7 +111,6 @@ impl OfId {
             }
             return;
         }
-        self.places.insert(place, self.kept.len());
         self.kept.push(Finding { id, severity, fault });
         *self.count(severity) += 1;
     }
