@@ -58,14 +58,12 @@ impl MapFeed {
 
     /// What lies in a row in one file from `self.at` on, where that is more than a piece.
     fn row(&mut self) -> Result<Option<Piece>, Fault> {
-        if self.rows.is_none() {
-            return Ok(None);
-        }
+        let Some(rows) = &self.rows else { return Ok(None) };
         let limit = self.end.min(self.at.saturating_add(ROW));
         let (mut runs, mut at) = (Vec::new(), self.at);
         for _ in 0..JOINED {
             let (depth, run) = self.source.run(at, limit)?;
-            if runs.is_empty() && !self.rows.as_ref().is_some_and(|rows| rows.have(&run)) {
+            if runs.is_empty() && !rows.have(&run) {
                 return Ok(None);
             }
             at = run.guest.end;
@@ -74,15 +72,9 @@ impl MapFeed {
                 break;
             }
         }
-        let Some((depth, run)) = runs.into_iter().next() else { return Ok(None) };
-        let guest = self.at..self.whole_units(run.guest.end);
-        let row = run.cut(&guest).filter(|row| row.len() > PIECE);
-        Ok(row.map(|row| Piece {
-            guest,
-            content: Content::Runs(vec![(depth, row)]),
-            base: Vec::new(),
-            lost: Vec::new(),
-        }))
+        runs.truncate(1);
+        let guest = self.at..runs.first().map_or(self.at, |(_, run)| self.whole_units(run.guest.end));
+        Ok((guest.end > guest.start + PIECE).then(|| Piece::of_row(&runs, guest)))
     }
 
     fn piece(&mut self) -> Result<Piece, Fault> {
@@ -178,37 +170,33 @@ impl Cursor {
 
     /// The end of the zeroes that begin at `from`, joined over runs, up to `limit` at most.
     fn zeroes(&mut self, from: u64, limit: u64) -> Result<u64, Fault> {
+        self.joined(from, limit, |here| matches!(here, Here::Zero))
+    }
+
+    /// What is lost from `from` on for one reason, joined as well: its end, and why, where it begins.
+    fn lost(&mut self, from: u64, limit: u64) -> Result<Option<(u64, Fault)>, Fault> {
+        let mut why = None::<Fault>;
+        let end = self.joined(from, limit, |here| match here {
+            Here::Lost(fault) => why.get_or_insert_with(|| fault.clone()).is_like(fault),
+            _ => false,
+        })?;
+        Ok(why.map(|why| (end, why)))
+    }
+
+    /// The end of the runs from `from` on that are `alike`, as many as one draw may join.
+    fn joined(&mut self, from: u64, limit: u64, mut alike: impl FnMut(&Here) -> bool) -> Result<u64, Fault> {
         let mut end = from;
         for _ in 0..JOINED {
             if end >= limit {
                 break;
             }
             let (_, run) = self.run(end, limit)?;
-            if !matches!(run.here, Here::Zero) {
+            if !alike(&run.here) {
                 break;
             }
             end = run.guest.end;
         }
         Ok(end)
-    }
-
-    /// What is lost from `from` on for one reason, joined over runs as [`Cursor::zeroes`] joins them: its end, and why, where it begins.
-    fn lost(&mut self, from: u64, limit: u64) -> Result<Option<(u64, Fault)>, Fault> {
-        let (mut end, mut why) = (from, None::<Fault>);
-        for _ in 0..JOINED {
-            if end >= limit {
-                break;
-            }
-            let (_, run) = self.run(end, limit)?;
-            match run.here {
-                Here::Lost(fault) if why.as_ref().is_none_or(|why| why.is_like(&fault)) => {
-                    why.get_or_insert(fault);
-                    end = run.guest.end;
-                }
-                _ => break,
-            }
-        }
-        Ok(why.map(|why| (end, why)))
     }
 
     /// All runs of a stretch, neighbours joined.
