@@ -46,6 +46,8 @@ pub(super) struct Looks {
     pub(super) len: u64,
     pub(super) allocated: u64,
     pub(super) modified: Option<SystemTime>,
+    /// The number of the file system that it is on, where files of one can share blocks.
+    pub(super) file_system: Option<u64>,
 }
 
 impl Looks {
@@ -55,11 +57,12 @@ impl Looks {
         let kind = sys::kind(&meta);
         Ok(match kind {
             FileKind::Regular => {
-                Ok(Looks { kind, len: meta.len(), allocated: sys::allocated(&meta), modified: meta.modified().ok() })
+                let (allocated, file_system) = (sys::allocated(&meta), sys::file_system(&meta));
+                Ok(Looks { kind, len: meta.len(), allocated, modified: meta.modified().ok(), file_system })
             }
             FileKind::BlockDevice => {
                 let len = io::Seek::seek(file, io::SeekFrom::End(0))?;
-                Ok(Looks { kind, len, allocated: len, modified: None })
+                Ok(Looks { kind, len, allocated: len, modified: None, file_system: None })
             }
             other => Err(other),
         })
@@ -97,7 +100,7 @@ impl InputFile {
     pub(super) fn in_memory(id: FileId, name: &Path, laid: &Laid) -> InputFile {
         let Laid { bytes, unreadable } = laid.clone();
         let len = bytes.len() as u64;
-        let looks = Looks { kind: FileKind::Regular, len, allocated: len, modified: None };
+        let looks = Looks { kind: FileKind::Regular, len, allocated: len, modified: None, file_system: None };
         let folder = name.parent().unwrap_or(Path::new("")).to_path_buf();
         InputFile::new(id, name, folder.clone(), folder, Bytes::Memory(bytes, unreadable), looks)
     }
@@ -211,7 +214,7 @@ impl InputFile {
 
     /// The number of the file system that it is on, where files of one can share blocks.
     pub(super) fn file_system(&self) -> Option<u64> {
-        self.bytes.with_file(|file| Ok(sys::file_system(&file.metadata()?)))?.ok()?
+        self.looks.file_system
     }
 
     /// Makes `to` share blocks with this file; the bytes from the front for which that was done.

@@ -233,11 +233,10 @@ impl Outputs {
     /// Makes `len` bytes at byte `at` be the same blocks as those of `input` at byte `from`, without reading or writing them: those of the
     /// `len` for which that was possible.
     pub fn share(&self, index: usize, at: u64, input: &InputFile, from: u64, len: u64) -> Result<Range<u64>, Fault> {
-        let whole = self.sharing().filter(|(_, sharing)| sharing.is_with(input));
-        let Some((files, whole)) = whole.and_then(|(files, sharing)| Some((files, sharing.whole(from, at, len)?)))
-        else {
+        let Some((files, sharing)) = self.sharing().filter(|(_, sharing)| sharing.is_with(input)) else {
             return Ok(0..0);
         };
+        let Some(whole) = sharing.whole(from, at, len) else { return Ok(0..0) };
         let out = files.file(index)?;
         let file = out.file(&files.handles)?;
         let done = input.share(from + whole.start, &file, at + whole.start, whole.end - whole.start);
