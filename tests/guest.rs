@@ -166,7 +166,7 @@ mod large {
 mod efi_system {
     use std::process::Command;
 
-    use common::has_program;
+    use common::has_programs;
     use common::judge::tool;
 
     use super::*;
@@ -200,7 +200,7 @@ mod efi_system {
     #[test]
     #[ignore = "needs mkfs.fat and mtools"]
     fn loaders_in_what_mkfs_fat_and_mtools_wrote_are_found() {
-        if !has_program("mkfs.fat") || !has_program("mcopy") {
+        if !has_programs(&["mkfs.fat", "mcopy"]) {
             return;
         }
         let folder = scratch();
@@ -233,7 +233,7 @@ mod efi_system {
 mod recipes {
     use std::process::{Command, Stdio};
 
-    use common::has_program;
+    use common::has_programs;
     use common::judge::tool;
 
     use super::*;
@@ -292,7 +292,7 @@ mod recipes {
     #[test]
     #[ignore = "needs sgdisk and sfdisk"]
     fn gpts_of_sgdisk_whole_grown_and_cut_are_told() {
-        if !has_program("sgdisk") || !has_program("sfdisk") {
+        if !has_programs(&["sgdisk", "sfdisk"]) {
             return;
         }
         let folder = scratch();
@@ -328,7 +328,7 @@ mod recipes {
     #[test]
     #[ignore = "needs fdisk and sfdisk"]
     fn tables_of_fdisk_for_large_sectors_and_with_logical_partitions_are_told() {
-        if !has_program("fdisk") || !has_program("sfdisk") {
+        if !has_programs(&["fdisk", "sfdisk"]) {
             return;
         }
         let folder = scratch();
@@ -362,7 +362,7 @@ mod recipes {
     #[test]
     #[ignore = "needs sgdisk, sfdisk, blkid, mkswap, mkfs.fat and mkfs.ext4"]
     fn what_was_written_over_a_gpt_is_what_sfdisk_and_blkid_say() {
-        if !["sgdisk", "sfdisk", "blkid", "mkswap", "mkfs.fat", "mkfs.ext4"].iter().all(|name| has_program(name)) {
+        if !has_programs(&["sgdisk", "sfdisk", "blkid", "mkswap", "mkfs.fat", "mkfs.ext4"]) {
             return;
         }
         let folder = scratch();
@@ -406,7 +406,7 @@ mod recipes {
     #[test]
     #[ignore = "needs sgdisk and sfdisk"]
     fn logical_partitions_in_any_order_and_large_arrays_are_what_sfdisk_says() {
-        if !has_program("sgdisk") || !has_program("sfdisk") {
+        if !has_programs(&["sgdisk", "sfdisk"]) {
             return;
         }
         let folder = scratch();
@@ -454,7 +454,7 @@ mod recipes {
     #[test]
     #[ignore = "needs blkid and mkfs.ext4"]
     fn members_of_a_raid_in_which_a_file_system_shows_through_are_what_blkid_says() {
-        if !has_program("blkid") || !has_program("mkfs.ext4") {
+        if !has_programs(&["blkid", "mkfs.ext4"]) {
             return;
         }
         let folder = scratch();
@@ -474,7 +474,7 @@ mod recipes {
     #[test]
     #[ignore = "needs sfdisk, blkid and mkfs.fat"]
     fn where_sfdisk_and_blkid_see_different_things_both_are_told() {
-        if !["sfdisk", "blkid", "mkfs.fat"].iter().all(|name| has_program(name)) {
+        if !has_programs(&["sfdisk", "blkid", "mkfs.fat"]) {
             return;
         }
         let folder = scratch();
@@ -488,9 +488,9 @@ mod recipes {
     }
 
     #[test]
-    #[ignore = "needs xorriso, mkfs.fat and mtools"]
+    #[ignore = "needs xorriso and mkfs.fat"]
     fn a_hybrid_disc_whose_mbr_guards_no_gpt_is_no_reason_to_worry() {
-        if !has_program("xorriso") || !has_program("mkfs.fat") {
+        if !has_programs(&["xorriso", "mkfs.fat"]) {
             return;
         }
         let folder = scratch();

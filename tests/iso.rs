@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::expect::{folder, reads, refused, warns};
 use common::iso::{hybrid, iso};
-use common::{fixture, has_program, names, run, scratch, shared_file};
+use common::{fixture, has_program, has_programs, names, run, scratch, shared_file};
 
 #[test]
 fn info_tells_the_volume_what_boots_and_whether_it_is_a_hybrid() {
@@ -86,7 +86,7 @@ fn an_image_shorter_than_its_volume_is_refused_and_one_without_its_padding_warne
     run(f.path(), ["a.img", "o.raw", "-f", "iso"]).fails(1, &["a.img: at byte 32768: no ISO 9660 or UDF"]);
     // The corpus' UDF volume, whose partition says where it ends.
     let Some(archive) = shared_file("corpus/iso-udf-plain.tar.xz") else { return };
-    if !has_program("tar") || !has_program("xz") {
+    if !has_programs(&["tar", "xz"]) {
         return;
     }
     let folder = scratch();

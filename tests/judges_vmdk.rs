@@ -14,7 +14,7 @@ use common::judge::{tool, vbox_is_there};
 use common::packed::{Stream, cowd, marker, sesparse, tables_in_front};
 use common::process::measured;
 use common::vmdk::{Sparse, descriptor, stream_lacks};
-use common::{Ran, has_program, pattern, run, scratch, shared_file, vdconv};
+use common::{Ran, has_program, has_programs, pattern, run, scratch, shared_file, vdconv};
 
 /// Reads `name` in `folder`, and holds that against what each of these judges reads; they must all be able to.
 #[track_caller]
@@ -157,7 +157,7 @@ fn peers_16_what_qemus_own_streams_lack_is_in_ours() {
 #[test]
 #[ignore = "needs qemu-img"]
 fn a_chain_of_three_by_qemu_is_flattened_as_qemu_flattens_it_and_refused_when_touched() {
-    if !has_program("qemu-img") || !has_program("qemu-io") {
+    if !has_programs(&["qemu-img", "qemu-io"]) {
         return;
     }
     let folder = scratch();

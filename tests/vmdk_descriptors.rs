@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{has_program, run, scratch, shared_file};
+use common::{has_programs, run, scratch, shared_file};
 use serde_json::Value;
 
 /// The rows of a table, by the names of its columns.
@@ -33,7 +33,7 @@ fn real_descriptors_say_what_their_table_says_and_miss_their_first_file() {
     else {
         return;
     };
-    if !has_program("tar") || !has_program("xz") {
+    if !has_programs(&["tar", "xz"]) {
         return;
     }
     let folder = scratch();

@@ -185,3 +185,8 @@ pub fn has_program(name: &str) -> bool {
     }
     found
 }
+
+/// Are all of these on the path? If not, says that the test is skipped, at the first that is not.
+pub fn has_programs(names: &[&str]) -> bool {
+    names.iter().all(|name| has_program(name))
+}
