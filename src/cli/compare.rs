@@ -115,6 +115,9 @@ impl Done<'_> {
 
     /// Warnings where the disks are the same, and one of the two images cannot be removed for that: the other is read from it.
     fn shared(&self) -> Vec<Fault> {
+        if !self.same() {
+            return Vec::new();
+        }
         let [a, b] = self.disks;
         let leans = |disk: &Disk, name: &Path, other: &Disk| {
             disk.leans_on(other).map(|file| {
@@ -124,7 +127,7 @@ impl Done<'_> {
             })
         };
         let both = [leans(b, &self.args.b, a), leans(a, &self.args.a, b)];
-        both.into_iter().flatten().filter(|_| self.same()).collect()
+        both.into_iter().flatten().collect()
     }
 
     fn report(&self, warnings: &[Fault]) -> Report {
