@@ -13,6 +13,7 @@ use super::fat::{Kind, Shape};
 
 /// Bytes that are read of one partition.
 const MOST: usize = 512 << 10;
+const BOOT_SECTOR: usize = 512;
 /// Bytes of a directory that are read at once.
 const CHUNK: usize = 16 << 10;
 
@@ -36,12 +37,12 @@ pub struct Loaders {
 
 /// The loaders of the FAT file system at byte `start`; `None` where it cannot be read to the end of what is looked for.
 pub fn look(bytes: &mut impl Bytes, start: u64) -> Option<Loaders> {
-    let mut volume = Volume { bytes, start, left: MOST, shape: None };
-    let boot = volume.read(0, 512)?;
-    volume.shape = Some(Shape::of(&boot)?);
-    let root = match volume.shape?.kind {
-        Kind::Fat32 => Folder::From(volume.shape?.root_cluster),
-        _ => Folder::Root,
+    let boot = bytes.read(start, BOOT_SECTOR);
+    let shape = Shape::of(&boot).filter(|_| boot.len() == BOOT_SECTOR)?;
+    let mut volume = Volume { bytes, start, left: MOST - BOOT_SECTOR, shape };
+    let root = match shape.kind {
+        Kind::Fat32 => Folder::From(shape.root_cluster),
+        Kind::Fat12 | Kind::Fat16 => Folder::Root,
     };
     let Some(efi) = volume.find(root, "EFI")? else { return Some(Loaders::default()) };
     let mut loaders = Loaders::default();
@@ -86,7 +87,7 @@ struct Volume<'a, B: Bytes> {
     start: u64,
     /// Bytes that may still be read.
     left: usize,
-    shape: Option<Shape>,
+    shape: Shape,
 }
 
 impl<B: Bytes> Volume<'_, B> {
@@ -104,7 +105,7 @@ impl<B: Bytes> Volume<'_, B> {
     }
 
     fn list(&mut self, folder: Folder) -> Option<Vec<Entry>> {
-        let shape = self.shape?;
+        let shape = self.shape;
         let mut list = Listing::default();
         let root = (shape.reserved + shape.tables) * shape.sector;
         let mut cluster = match folder {
@@ -120,7 +121,7 @@ impl<B: Bytes> Volume<'_, B> {
             let at = (cluster - 2).checked_mul(len)?.checked_add(root + shape.root * shape.sector)?;
             self.list_at(at, len, &mut list)?;
             if !list.ended {
-                cluster = self.next(shape, cluster)?;
+                cluster = self.next(cluster)?;
             }
         }
         // A chain ends with a mark; what leads nowhere may hide the rest.
@@ -139,7 +140,8 @@ impl<B: Bytes> Volume<'_, B> {
     }
 
     /// The cluster behind this one.
-    fn next(&mut self, shape: Shape, cluster: u64) -> Option<u64> {
+    fn next(&mut self, cluster: u64) -> Option<u64> {
+        let shape = self.shape;
         let table = shape.reserved * shape.sector;
         let (at, len) = match shape.kind {
             Kind::Fat12 => (cluster + cluster / 2, 2),
