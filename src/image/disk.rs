@@ -182,7 +182,7 @@ impl Disk {
     /// A file of the other image's own that this one is read from beside the file that the user named: without it, nothing is left of this
     /// disk. None where both are one image.
     pub fn leans_on<'a>(&self, other: &'a Disk) -> Option<&'a Path> {
-        let is_one = |a: &Arc<InputFile>, b: &Arc<InputFile>| a.is_at(b.name()).unwrap_or(false);
+        let is_one = |a: &Arc<InputFile>, b: &Arc<InputFile>| a.is_same(b).unwrap_or(false);
         let (named, needed) = self.files.split_first()?;
         if is_one(named, other.files.first()?) {
             return None;
