@@ -37,9 +37,8 @@ impl Sweep<'_> {
         let grain = self.header.grain_sectors;
         let floor = self.floor.next_multiple_of(grain) * SECTOR;
         let gaps = grains.gaps(grain * SECTOR, self.file.len());
-        let room: Vec<_> =
-            gaps.into_iter().filter(|gap| gap.end > floor).map(|gap| gap.start.max(floor)..gap.end).collect();
-        let room: Vec<_> = room.into_iter().filter(|gap| gap.end - gap.start >= grain * SECTOR).collect();
+        let behind = gaps.into_iter().filter(|gap| gap.end > floor).map(|gap| gap.start.max(floor)..gap.end);
+        let room: Vec<_> = behind.filter(|gap| gap.end - gap.start >= grain * SECTOR).collect();
         let left: u64 = room.iter().map(|gap| (gap.end - gap.start) / (grain * SECTOR)).sum();
         // Where grains lie off their multiples the room may be in pieces.
         let stored = self.file.len().saturating_sub(floor) / (grain * SECTOR);
