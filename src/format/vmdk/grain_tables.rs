@@ -2,9 +2,12 @@
 //!
 //! What the copies say of a grain is decided when a table is first read ([`load`]).
 
+mod ahead;
+mod alike;
 mod entries;
 mod load;
 mod places;
+mod table;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -12,6 +15,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::entries::Entries;
+use self::table::{Grain, Loss, Table};
 use super::header::{SparseHeader, at};
 use super::stream::Packing;
 use crate::fault::Fault;
@@ -57,6 +61,8 @@ struct State {
     tables: VecDeque<(u64, Arc<Table>)>,
     /// For each directory, the page of entries in hand: number and entries.
     pages: Vec<Option<(u64, Entries)>>,
+    /// For each directory, tables that lie behind each other and were read together.
+    ahead: Vec<Option<Entries>>,
     claims: Claims,
     /// Tables whose grains were claimed, with those that overlap others.
     claimed: HashMap<u64, Vec<usize>>,
@@ -74,49 +80,11 @@ struct State {
     named: u64,
     /// Neighbouring tables that are nowhere, and where the directories lead the first of them.
     nowhere: Option<(Range<u64>, Loss)>,
+    /// Neighbouring tables without an entry.
+    empty: Option<Range<u64>>,
     /// In a stream: the next table whose grains the markers tell, and the sector at which they begin.
     walked: (u64, u64),
     warned: bool,
-}
-
-/// What the tables say of a grain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grain {
-    /// Not in this image.
-    Absent,
-    /// Zero, whatever a parent holds.
-    Zero,
-    /// Stored at this sector.
-    At(u32),
-    /// Cannot be had: what the copies say, and at which bytes.
-    Lost(Loss),
-    /// The medium does not give the entry: the number of the table's fault that says so.
-    Unread(usize),
-}
-
-/// A table, its copies held against each other.
-struct Table {
-    grains: Vec<Grain>,
-    /// What the medium said of entries that it does not give.
-    faults: Vec<Fault>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Loss {
-    what: &'static str,
-    primary: (u64, u32),
-    copy: Option<(u64, u32)>,
-}
-
-impl Loss {
-    fn fault(self, file: &InputFile) -> Fault {
-        let (byte, entry) = self.primary;
-        let fault = Fault::damaged(file.name(), byte, self.what).found(format!("sector {entry}"));
-        match self.copy {
-            Some((byte, entry)) => fault.against(format!("its copy at byte {byte} says sector {entry}")),
-            None => fault,
-        }
-    }
 }
 
 /// Sectors that a grain claims: all it has, or its first one where it is packed and may have any number.
@@ -172,6 +140,7 @@ impl GrainTables {
         let state = State {
             tables: VecDeque::new(),
             pages: directories.iter().map(|_| None).collect(),
+            ahead: directories.iter().map(|_| None).collect(),
             claims: Claims::new(unit, SECTOR),
             claimed: HashMap::new(),
             contested: BTreeSet::new(),
@@ -181,6 +150,7 @@ impl GrainTables {
             seen: 0,
             named: 0,
             nowhere: None,
+            empty: None,
             walked: (0, header.overhead),
             warned: false,
         };
@@ -215,12 +185,8 @@ impl GrainTables {
         let grain_len = self.header.grain_sectors * SECTOR;
         let entries = u64::from(self.header.gtes_per_gt);
         let number = from / grain_len;
-        if let Some(end) = self.absent_tables(number / entries)? {
-            return Ok((limit.min(end.saturating_mul(entries).saturating_mul(grain_len)), Here::Absent));
-        }
-        if let Some((end, loss)) = self.lost_tables(number / entries)? {
-            let end = limit.min(end.saturating_mul(entries).saturating_mul(grain_len));
-            return Ok((end, Here::Lost(loss.fault(&self.file))));
+        if let Some((end, here)) = self.tables_alike(number / entries)? {
+            return Ok((limit.min(end.saturating_mul(entries).saturating_mul(grain_len)), here));
         }
         let table = self.table(number / entries)?;
         let first = in_memory(number % entries);
@@ -244,11 +210,8 @@ impl GrainTables {
         Ok(match here {
             Grain::Absent => (end, Here::Absent),
             Grain::Zero => (end, Here::Zero),
-            Grain::Lost(loss) => (end, Here::Lost(loss.fault(&self.file))),
-            Grain::Unread(fault) => {
-                let fault = table.faults.get(fault).cloned();
-                (end, Here::Lost(fault.ok_or_else(|| Fault::bug("an entry that cannot be read, without a reason"))?))
-            }
+            Grain::Lost(loss) => (end, Here::Lost(table.loss(loss)?.fault(&self.file))),
+            Grain::Unread(fault) => (end, Here::Lost(table.fault(fault)?)),
             Grain::At(sector) if matches!(self.kind, Kind::Packed(_)) => {
                 let at = u64::from(sector) * SECTOR;
                 (end, Here::Packed { file: self.file.id(), at, unit: grain_len, skip: inside })
@@ -274,42 +237,10 @@ impl GrainTables {
             return Ok(Arc::clone(table));
         }
         let table = Arc::new(self.load(&mut state, number)?);
+        self.let_go(&mut state, number + 1);
         state.tables.truncate(KEPT - 1);
         state.tables.push_front((number, Arc::clone(&table)));
         Ok(table)
-    }
-
-    /// Where tables may be left out: the end of the tables from `table` on that no directory has, as far as the page in hand tells.
-    fn absent_tables(&self, table: u64) -> Result<Option<u64>, Fault> {
-        if self.kind == Kind::Plain {
-            return Ok(None);
-        }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let page_end = ((table / DIRECTORY_PAGE + 1) * DIRECTORY_PAGE).min(self.header.tables());
-        let mut end = table;
-        while end < page_end {
-            let mut known = false;
-            for (copy, directory) in self.directories.iter().enumerate() {
-                match self.gde(&mut state, copy, *directory, end) {
-                    Ok(0) => known = true,
-                    Ok(_) => return Ok((end > table).then_some(end)),
-                    Err(fault) if fault.is_of_medium() => {
-                        self.warn(
-                            &mut state,
-                            self.first_guest(end),
-                            fault.against("its copy counts, where there is one"),
-                        );
-                    }
-                    Err(fault) => return Err(fault),
-                }
-            }
-            if !known {
-                return Ok((end > table).then_some(end));
-            }
-            end += 1;
-        }
-        let end = self.without_markers(&mut state, table, end)?;
-        Ok((end > table).then_some(end))
     }
 
     /// Byte of a directory's entry.

@@ -6,7 +6,7 @@
 //! In a snapshot an entry that cannot be, with 0 in its copy, is a loss too: if the copy is what is old, the parent's data would show
 //! where the snapshot has its own.
 
-use super::{Entries, Grain, GrainTables, Kind, Loss, State, Table};
+use super::{Grain, GrainTables, Kind, Loss, State, Table};
 use crate::fault::Fault;
 use crate::format::vmdk::stream::Packing;
 use crate::image::SECTOR;
@@ -15,8 +15,7 @@ use crate::io::in_memory;
 impl GrainTables {
     /// The grains of a table, what of them is odd told, and their places claimed.
     pub(super) fn load(&self, state: &mut State, number: u64) -> Result<Table, Fault> {
-        let per_table = u64::from(self.header.gtes_per_gt);
-        let count = (self.header.grains() - number * per_table).min(per_table);
+        let count = self.entries_of(number);
         let first_guest = self.first_guest(number);
         self.list_tables(state)?;
         // The tables that can be, and what is odd about the others.
@@ -31,7 +30,8 @@ impl GrainTables {
                 Ok((sector, true)) => {
                     let byte = u64::from(sector) * SECTOR;
                     if copies.iter().all(|(other, _)| *other != byte) {
-                        copies.push((byte, Entries::read(&self.file, byte, count)?));
+                        let entries = self.read_together(state, copy, number, sector)?.part(byte, count);
+                        copies.push((byte, entries.ok_or_else(|| Fault::bug("a table that was not read"))?));
                     }
                 }
                 Ok((sector, false)) => {
@@ -49,22 +49,24 @@ impl GrainTables {
         let without = match gdes.as_slice() {
             [one, other] if self.is_child && copies.len() == 1 && odd.is_some() => {
                 let what = "VMDK grain directory entry cannot be, and the copy of its table has nothing";
-                Some(Grain::Lost(Loss { what, primary: *one, copy: Some(*other) }))
+                Some(Loss { what, primary: *one, copy: Some(*other) })
             }
             _ => None,
         };
         if let Some(odd) = odd.filter(|_| !copies.is_empty()) {
             self.warn(state, first_guest, odd.against("its copy is used"));
         }
-        let mut grains = Vec::with_capacity(in_memory(count));
-        let mut faults = Vec::<Fault>::new();
+        let mut table = Table::default();
+        table.grains.reserve_exact(in_memory(count));
         match copies.as_slice() {
             [] => {
                 let primary = gdes.first().copied().unwrap_or_default();
                 let loss = Loss { what: "VMDK grain directory entry cannot be", primary, copy: gdes.get(1).copied() };
-                let grain = if unread.is_some() { Grain::Unread(0) } else { Grain::Lost(loss) };
-                faults.extend(unread);
-                grains.resize(in_memory(count), grain);
+                let grain = match unread {
+                    Some(fault) => table.unread(fault),
+                    None => table.lost(loss),
+                };
+                table.grains.resize(in_memory(count), grain);
             }
             [(byte, entries), others @ ..] => {
                 for index in 0..in_memory(count) {
@@ -84,26 +86,29 @@ impl GrainTables {
                             ((at, other), None)
                         }
                         (Err(fault), None | Some((_, Err(_)))) => {
-                            if faults.last().is_none_or(|last| last.byte() != fault.byte()) {
-                                faults.push(fault);
-                            }
-                            grains.push(Grain::Unread(faults.len() - 1));
+                            let grain = table.unread(fault);
+                            table.grains.push(grain);
                             continue;
                         }
                     };
-                    let (grain, differ) = self.decide(primary, copy);
-                    if differ && !matches!(grain, Grain::Lost(_)) {
+                    let (said, differ) = self.decide(primary.1, copy.map(|(_, other)| other));
+                    if differ && said.is_ok() {
                         let ((byte, entry), (at, other)) = (primary, copy.unwrap_or_default());
                         let what = "VMDK grain tables differ from their copies: the entries that can be are used";
                         let differs = Fault::damaged(self.file.name(), byte, what).found(format!("sector {entry}"));
                         self.warn(state, guest, differs.against(format!("the copy at byte {at} says sector {other}")));
                     }
-                    grains.push(without.filter(|_| grain == Grain::Absent).unwrap_or(grain));
+                    let grain = match (said, without) {
+                        (Ok(Grain::Absent), Some(loss)) => table.lost(loss),
+                        (Ok(grain), _) => grain,
+                        (Err(what), _) => table.lost(Loss { what, primary, copy }),
+                    };
+                    table.grains.push(grain);
                 }
             }
         }
         if self.kind == Kind::PlainSomeTables
-            && let Some(index) = grains.iter().position(|grain| *grain == Grain::Zero)
+            && let Some(index) = table.grains.iter().position(|grain| *grain == Grain::Zero)
         {
             let byte = copies.first().map_or(0, |(byte, _)| byte + index as u64 * 4);
             let what = "a COWD grain table entry of 1, which no known product writes, is read as zero";
@@ -114,14 +119,14 @@ impl GrainTables {
             let byte = copies.first().map_or(0, |(byte, _)| *byte);
             match packing {
                 // How long a unit is, and whose, its marker says.
-                Packing::Marker => self.hold_against_markers(state, number, &mut grains, byte)?,
+                Packing::Marker => self.hold_against_markers(state, number, &mut table, byte)?,
                 // Without one nothing tells whose it is, but that no two begin at one place.
-                Packing::Length | Packing::Bare => self.claim(state, number, &mut grains, byte),
+                Packing::Length | Packing::Bare => self.claim(state, number, &mut table, byte),
             }
-            return Ok(Table { grains, faults });
+            return Ok(table);
         }
-        if (number + 1) * per_table >= self.header.grains()
-            && let Some(Grain::At(sector)) = grains.last()
+        if number + 1 >= self.header.tables()
+            && let Some(Grain::At(sector)) = table.grains.last()
         {
             let end = (u64::from(*sector) + self.header.grain_sectors) * SECTOR;
             let behind = (self.header.grains() * self.header.grain_sectors - self.header.capacity) * SECTOR;
@@ -130,10 +135,10 @@ impl GrainTables {
                 self.warn(state, u64::MAX, Fault::damaged(self.file.name(), self.file.len(), what));
             }
         }
-        self.claim(state, number, &mut grains, copies.first().map_or(0, |(byte, _)| *byte));
-        let named = grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count();
+        self.claim(state, number, &mut table, copies.first().map_or(0, |(byte, _)| *byte));
+        let named = table.grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count();
         self.count_seen(state, number..number + 1, named as u64);
-        Ok(Table { grains, faults })
+        Ok(table)
     }
 
     /// What an entry means; `None`: it cannot be.
@@ -148,22 +153,21 @@ impl GrainTables {
         }
     }
 
-    /// The grain, and whether the copies differ.
-    fn decide(&self, primary: (u64, u32), copy: Option<(u64, u32)>) -> (Grain, bool) {
-        let loss = |what| Grain::Lost(Loss { what, primary, copy });
-        let one = self.meaning(primary.1);
-        let Some((_, other)) = copy.filter(|(_, other)| *other != primary.1) else {
-            return (one.unwrap_or(loss("VMDK grain table entry cannot be")), false);
+    /// The grain, or why it is lost, and whether the copies differ.
+    fn decide(&self, primary: u32, copy: Option<u32>) -> (Result<Grain, &'static str>, bool) {
+        let one = self.meaning(primary);
+        let Some(other) = copy.filter(|other| *other != primary) else {
+            return (one.ok_or("VMDK grain table entry cannot be"), false);
         };
-        let grain = match (one, self.meaning(other)) {
-            (None, None) => loss("VMDK grain table entries cannot be"),
+        let said = match (one, self.meaning(other)) {
+            (None, None) => Err("VMDK grain table entries cannot be"),
             (Some(Grain::Absent), None) | (None, Some(Grain::Absent)) if self.is_child => {
-                loss("VMDK grain table entry cannot be, and its copy has nothing")
+                Err("VMDK grain table entry cannot be, and its copy has nothing")
             }
-            (Some(grain), None) | (None, Some(grain)) => grain,
-            (Some(Grain::Absent), Some(grain)) | (Some(grain), Some(Grain::Absent)) => grain,
-            (Some(_), Some(_)) => loss("VMDK grain table entry and its copy differ"),
+            (Some(grain), None) | (None, Some(grain)) => Ok(grain),
+            (Some(Grain::Absent), Some(grain)) | (Some(grain), Some(Grain::Absent)) => Ok(grain),
+            (Some(_), Some(_)) => Err("VMDK grain table entry and its copy differ"),
         };
-        (grain, true)
+        (said, true)
     }
 }

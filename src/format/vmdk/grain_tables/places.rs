@@ -2,10 +2,9 @@
 
 use std::collections::hash_map::Entry;
 use std::ops::Range;
-use std::sync::PoisonError;
 
 use super::entries::Entries;
-use super::{DIRECTORY_PAGE, Grain, GrainTables, Kind, Loss, State, claimed_sectors};
+use super::{DIRECTORY_PAGE, Grain, GrainTables, Kind, Loss, State, Table, claimed_sectors};
 use crate::fault::Fault;
 use crate::format::vmdk::markers;
 use crate::format::vmdk::stream::Packing;
@@ -81,51 +80,6 @@ impl GrainTables {
         Ok(!other)
     }
 
-    /// The end of the tables from `table` on that are nowhere, as far as the page in hand tells, and where the directories lead the first:
-    /// they are one stretch of the disk that is lost, and cost no more than one.
-    pub(super) fn lost_tables(&self, table: u64) -> Result<Option<(u64, Loss)>, Fault> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((tables, loss)) = state.nowhere.as_ref().filter(|(tables, _)| tables.contains(&table)) {
-            return Ok(Some((tables.end, *loss)));
-        }
-        if state.tables.iter().any(|(kept, _)| *kept == table) {
-            return Ok(None);
-        }
-        self.list_tables(&mut state)?;
-        let page_end = ((table / DIRECTORY_PAGE + 1) * DIRECTORY_PAGE).min(self.header.tables());
-        let (mut end, mut first) = (table, None);
-        while end < page_end {
-            let Some(loss) = self.nowhere(&mut state, end)? else { break };
-            first = first.or(Some(loss));
-            end += 1;
-        }
-        let Some(loss) = first else { return Ok(None) };
-        state.nowhere = Some((table..end, loss));
-        self.count_seen(&mut state, table..end, 0);
-        Ok(Some((end, loss)))
-    }
-
-    /// Is this table nowhere, by each directory? Not where the medium does not give an entry, nor where none may be missing.
-    fn nowhere(&self, state: &mut State, table: u64) -> Result<Option<Loss>, Fault> {
-        let (mut places, mut absent) = ([None; 2], self.kind != Kind::Plain);
-        for (copy, (directory, place)) in self.directories.iter().zip(&mut places).enumerate() {
-            match self.gde(state, copy, *directory, table) {
-                Ok(sector) if self.table_can_be(sector) && self.table_is_this(state, table, sector)? => {
-                    return Ok(None);
-                }
-                Ok(sector) => {
-                    absent &= sector == 0;
-                    *place = Some((self.gde_byte(*directory, table), sector));
-                }
-                Err(fault) if fault.is_of_medium() => return Ok(None),
-                Err(fault) => return Err(fault),
-            }
-        }
-        let [primary, copy] = places;
-        let what = "VMDK grain directory entry cannot be";
-        Ok(primary.filter(|_| !absent).map(|primary| Loss { what, primary, copy }))
-    }
-
     /// Counts tables that were looked at, with the grains that they name; after the last one, grains that none names are told.
     pub(super) fn count_seen(&self, state: &mut State, tables: Range<u64>, named: u64) {
         if tables.start != state.seen {
@@ -139,24 +93,24 @@ impl GrainTables {
     }
 
     /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
-    pub(super) fn claim(&self, state: &mut State, number: u64, grains: &mut [Grain], table_byte: u64) {
+    pub(super) fn claim(&self, state: &mut State, number: u64, table: &mut Table, table_byte: u64) {
         let State { claims, claimed, placed, listed, contested, looked_through, .. } = state;
         // A table without a grain has nothing to claim, and nothing of it is remembered.
-        if !grains.iter().any(|grain| matches!(grain, Grain::At(_))) {
+        if !table.grains.iter().any(|grain| matches!(grain, Grain::At(_))) {
             return;
         }
         let unit = claimed_sectors(self.kind, &self.header);
         if let Entry::Vacant(first_look) = claimed.entry(number) {
-            let table = self.header.gt_sectors();
+            let table_sectors = self.header.gt_sectors();
             let on_a_table = |sector: u64| {
-                let (from, until) = (sector.saturating_sub(table - 1), sector + unit);
+                let (from, until) = (sector.saturating_sub(table_sectors - 1), sector + unit);
                 let listed = listed.as_deref().unwrap_or_default();
                 let next = listed.partition_point(|start| u64::from(*start) < from);
                 listed.get(next).is_some_and(|start| u64::from(*start) < until)
                     || placed.range(from..until).next().is_some()
             };
             let was_full = claims.is_full();
-            let places = grains.iter().enumerate().filter_map(|(index, grain)| match grain {
+            let places = table.grains.iter().enumerate().filter_map(|(index, grain)| match grain {
                 Grain::At(sector) => Some((index, u64::from(*sector))),
                 _ => None,
             });
@@ -179,18 +133,14 @@ impl GrainTables {
             }
         }
         let overlapping = claimed.get(&number);
-        for (index, grain) in grains.iter_mut().enumerate() {
-            let Grain::At(sector) = *grain else { continue };
+        for index in 0..table.grains.len() {
+            let Some(Grain::At(sector)) = table.grains.get(index).copied() else { continue };
             let start = u64::from(sector);
             let near = start.saturating_sub(unit - 1)..start + unit;
             let contested = *looked_through && contested.range(near).next().is_some();
             if contested || overlapping.is_some_and(|overlapping| overlapping.binary_search(&index).is_ok()) {
-                let primary = (table_byte + index as u64 * 4, sector);
-                *grain = Grain::Lost(Loss {
-                    what: "VMDK grain lies where another grain lies, or a table",
-                    primary,
-                    copy: None,
-                });
+                let what = "VMDK grain lies where another grain lies, or a table";
+                table.lose(index, Loss { what, primary: (table_byte + index as u64 * 4, sector), copy: None });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What else in the file tells of grains: the markers of a stream, and the room that grains take up. Tables that contradict them lost
 //! something, and what they lost is never read as nothing without a word.
 
-use super::{Grain, GrainTables, Kind, Loss, State};
+use super::{Grain, GrainTables, Kind, Loss, State, Table};
 use crate::fault::Fault;
 use crate::format::vmdk::markers::{self, Item};
 use crate::format::vmdk::stream::Packing;
@@ -57,7 +57,7 @@ impl GrainTables {
         &self,
         state: &mut State,
         number: u64,
-        grains: &mut [Grain],
+        table: &mut Table,
         table_byte: u64,
     ) -> Result<(), Fault> {
         if self.kind != Kind::Packed(Packing::Marker) || state.walked.0 > number {
@@ -72,14 +72,13 @@ impl GrainTables {
                 Item::Grain { lba, next } if self.table_of(lba) == number => {
                     state.walked.1 = next;
                     let index = in_memory(lba / self.header.grain_sectors % u64::from(self.header.gtes_per_gt));
-                    if let Some(grain) = grains.get_mut(index)
-                        && matches!(grain, Grain::Absent | Grain::Zero)
+                    if let Some(grain @ (Grain::Absent | Grain::Zero)) = table.grains.get(index).copied()
                         && lba.is_multiple_of(self.header.grain_sectors)
                     {
                         let what = "VMDK grain table has no entry for a grain whose marker is in the stream";
                         let copy = u32::try_from(sector).ok().map(|place| (sector * SECTOR, place));
-                        let entry = u32::from(*grain == Grain::Zero);
-                        *grain = Grain::Lost(Loss { what, primary: (table_byte + index as u64 * 4, entry), copy });
+                        let entry = u32::from(grain == Grain::Zero);
+                        table.lose(index, Loss { what, primary: (table_byte + index as u64 * 4, entry), copy });
                     }
                 }
                 Item::Grain { .. } | Item::End => break,

@@ -1,0 +1,70 @@
+//! Tables that lie behind each other in the file, in the order of the directory, are read together: writers put them so.
+
+use super::{DIRECTORY_PAGE, Entries, GrainTables, State};
+use crate::fault::Fault;
+use crate::image::SECTOR;
+
+/// Bytes of tables that are read together at most.
+const TOGETHER: u64 = 64 << 10;
+
+impl GrainTables {
+    /// Bytes from one table to the next that lies behind it.
+    fn table_bytes(&self) -> u64 {
+        self.header.gt_sectors().saturating_mul(SECTOR)
+    }
+
+    /// Tables that are read together at most.
+    pub(super) fn most_together(&self) -> u64 {
+        (TOGETHER / self.table_bytes().max(1)).max(1)
+    }
+
+    /// Entries of a table that the extent needs: the last one has what is left of the grains.
+    pub(super) fn entries_of(&self, table: u64) -> u64 {
+        let per_table = u64::from(self.header.gtes_per_gt);
+        self.header.grains().saturating_sub(table.saturating_mul(per_table)).min(per_table)
+    }
+
+    /// Entries that have those of `table` among them, which directory number `copy` has at `sector`, a place where it can be.
+    pub(super) fn read_together<'a>(
+        &self,
+        state: &'a mut State,
+        copy: usize,
+        table: u64,
+        sector: u32,
+    ) -> Result<&'a Entries, Fault> {
+        let (at, count) = (u64::from(sector) * SECTOR, self.entries_of(table));
+        let in_hand = state.ahead.get(copy).and_then(Option::as_ref);
+        if !in_hand.is_some_and(|entries| entries.have(at, count)) {
+            let last = self.last_behind(state, copy, table, sector)?;
+            let count = (last - table) * (self.table_bytes() / 4) + self.entries_of(last);
+            let read = Entries::read(&self.file, at, count)?;
+            *state.ahead.get_mut(copy).ok_or_else(|| Fault::bug("a directory without its tables"))? = Some(read);
+        }
+        let read = state.ahead.get(copy).and_then(Option::as_ref);
+        read.ok_or_else(|| Fault::bug("tables that were read are not there"))
+    }
+
+    /// A disk may have thousands of extents: one whose tables were looked at up to its end holds on to none that were read together.
+    pub(super) fn let_go(&self, state: &mut State, end: u64) {
+        if end >= self.header.tables() {
+            state.ahead.fill_with(|| None);
+        }
+    }
+
+    /// The last of the tables that lie behind `table` one by one, as far as the page of the directory in hand tells.
+    fn last_behind(&self, state: &mut State, copy: usize, table: u64, sector: u32) -> Result<u64, Fault> {
+        let directory = *self.directories.get(copy).ok_or_else(|| Fault::bug("no such directory"))?;
+        let page_end = ((table / DIRECTORY_PAGE + 1) * DIRECTORY_PAGE).min(self.header.tables());
+        let end = page_end.min(table + self.most_together());
+        let (mut last, mut next) = (table, u64::from(sector) + self.header.gt_sectors());
+        while last + 1 < end {
+            match self.gde(state, copy, directory, last + 1) {
+                Ok(place) if u64::from(place) == next && self.table_can_be(place) => {}
+                Err(fault) if !fault.is_of_medium() => return Err(fault),
+                _ => break,
+            }
+            (last, next) = (last + 1, next + self.header.gt_sectors());
+        }
+        Ok(last)
+    }
+}
