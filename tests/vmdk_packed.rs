@@ -572,6 +572,10 @@ fn grains_that_are_deflated_already_go_over_unchanged_where_they_may() {
     assert!(ran.err.contains(&format!("{} packed units went over unchanged", before.len())), "{}", ran.err);
     // Who asks for a level gets it; what is short, followed by something, or damaged is encoded anew or refused.
     assert!(made(&["--level", "9"]) != before && made(&["--level", "5"]) != before);
+    let (one, two) = (made(&["--level", "1"]), made(&["--level", "2"]));
+    let by_turns: Vec<_> = one.iter().zip(&two).map(|(a, b)| if a.0 / 128 % 3 == 0 { b } else { a }).cloned().collect();
+    assert!(one.iter().zip(&two).filter(|(a, b)| a.0 / 128 % 3 == 0 && a != b).count() > 0, "the levels differ");
+    assert!(made(&["--fast"]) == by_turns && made(&["--fast", "-j", "1"]) == by_turns);
     let odd = Stream {
         short_last: true,
         grain: |n, packed, _, size| {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vdconv::engine::{self, Control, Sources, Tally};
 use vdconv::fault::{Fault, Kind};
 use vdconv::format::open_end::OpenEnd;
-use vdconv::format::{Lacks, OpenOptions, Records, Wish};
+use vdconv::format::{Effort, Lacks, OpenOptions, Records, Wish};
 use vdconv::image::{Disk, Facts, Feed, Identifiers, Ledger, Losses, Order, Plan, Writer};
 use vdconv::io::{OutputOptions, Outputs, Pending, sys};
 
@@ -44,7 +44,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         preallocate: args.preallocate,
         contiguous: args.contiguous,
         block_size: args.block_size,
-        level: if args.fast { Some(1) } else { args.level },
+        effort: if args.fast { Some(Effort::Fast) } else { args.level.map(Effort::Level) },
         hw_version: args.hw_version,
         stream: destination.is_pipe(),
         base: under.as_ref().map(Under::facts),

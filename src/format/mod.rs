@@ -175,6 +175,15 @@ pub enum Takes {
     },
 }
 
+/// How hard an output is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// `--level`: 1 to 12.
+    Level(i32),
+    /// `--fast`: the most speed at little more size.
+    Fast,
+}
+
 /// What the user, and the names of the files, ask of an output.
 pub struct Wish {
     /// OUTPUT as typed; for messages.
@@ -195,8 +204,8 @@ pub struct Wish {
     pub contiguous: bool,
     /// `--block-size`, in bytes.
     pub block_size: Option<u64>,
-    /// `--level`: 1 to 12.
-    pub level: Option<i32>,
+    /// `--level` or `--fast`.
+    pub effort: Option<Effort>,
     /// `--hw-version`.
     pub hw_version: Option<u32>,
     /// The output cannot seek: it is a pipe.
@@ -247,7 +256,7 @@ impl Wish {
             preallocate: false,
             contiguous: false,
             block_size: None,
-            level: None,
+            effort: None,
             hw_version: None,
             stream: false,
             base: None,

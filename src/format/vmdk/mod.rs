@@ -16,6 +16,7 @@
 mod beside;
 mod check;
 mod cowd;
+mod deflate;
 mod described;
 mod descriptor;
 mod extent;

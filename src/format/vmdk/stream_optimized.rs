@@ -12,13 +12,13 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use byteorder::{ByteOrder, LittleEndian};
-use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor, adler32};
 
+use super::deflate::Deflate;
 use super::descriptor::{Descriptor, Style, own_name};
 use super::grains::MAX_SECTORS;
 use super::header;
 use super::layout::{DESCRIPTOR_OFFSET, DESCRIPTOR_SECTORS, GRAIN, GRAIN_SECTORS, GT_SECTORS, GTES_PER_GT};
-use super::markers::{self, GRAIN_MARKER};
+use super::markers;
 use crate::fault::{Fault, Kind};
 use crate::format::Wish;
 use crate::image::{Encoder, Facts, Order, Placer, Plan, PlannedFile, SECTOR, Seen, Verdict, Writer, Writes};
@@ -26,8 +26,6 @@ use crate::io::in_memory;
 
 /// Sector of the first grain: VirtualBox's import begins to read there.
 const OVERHEAD: u64 = 128;
-/// The compression level unless the user asks for another: smaller than qemu-img's files.
-const LEVEL: i32 = 5;
 /// The name that stands in a descriptor where the own one is too long.
 const SHORT_NAME: &str = "disk.vmdk";
 /// What the header says of a directory that comes last.
@@ -46,7 +44,7 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
         // Some importers read one sector of it; whatever name stands there, readers take the file itself.
         descriptor = described(SHORT_NAME);
     }
-    let level = wish.level.unwrap_or(LEVEL);
+    let deflate = Deflate::new(wish.effort)?;
     let plan = Plan {
         files: vec![PlannedFile { suffix: None, len: None }],
         virtual_size: facts.virtual_size,
@@ -54,22 +52,19 @@ pub fn writer(facts: &Facts, wish: &Wish) -> Result<Box<dyn Writer>, Fault> {
         test_unit: GRAIN,
         order: if wish.stream { Order::Stream } else { Order::Ordered },
         holes: !wish.stream,
-        decisions: descriptor.decisions().into_iter().chain([format!("compression level {level}")]).collect(),
+        decisions: descriptor.decisions().into_iter().chain([deflate.decision()]).collect(),
         notes: descriptor.notes(facts),
     };
     let mut text = descriptor.text().into_bytes();
     text.resize(in_memory(DESCRIPTOR_SECTORS * SECTOR), 0);
-    let level = CompressionLvl::new(level).map_err(|_| Fault::new(Kind::Usage, "", "--level: 1 to 12"))?;
-    let may_pass = wish.level.is_none();
-    Ok(Box::new(StreamOptimized { plan, capacity, descriptor: text, level, may_pass, output: wish.output.clone() }))
+    Ok(Box::new(StreamOptimized { plan, capacity, descriptor: text, deflate, output: wish.output.clone() }))
 }
 
 struct StreamOptimized {
     plan: Plan,
     capacity: u64,
     descriptor: Vec<u8>,
-    level: CompressionLvl,
-    may_pass: bool,
+    deflate: Deflate,
     output: PathBuf,
 }
 
@@ -91,96 +86,9 @@ impl Writer for StreamOptimized {
     }
 
     fn encoder(&self) -> Option<Box<dyn Encoder>> {
-        Some(Box::new(Deflate {
-            compressor: Compressor::new(self.level),
-            may_pass: self.may_pass,
-            inflater: Decompressor::new(),
-            inflated: vec![0; in_memory(GRAIN)],
-            marred: Vec::new(),
-        }))
+        Some(Box::new(self.deflate.encoder()))
     }
 }
-
-/// Deflates a grain and puts its marker in front.
-struct Deflate {
-    compressor: Compressor,
-    /// Nobody asked for a level: what is deflated already is good enough.
-    may_pass: bool,
-    /// For what may pass.
-    inflater: Decompressor,
-    /// A grain.
-    inflated: Vec<u8>,
-    /// What inflates to it, with a wrong sum.
-    marred: Vec<u8>,
-}
-
-impl Deflate {
-    /// Is `packed` the unit, deflated by zlib to its last byte: no less than a grain of its content, and nothing behind the stream? The
-    /// source's own checks do not tell: they allow short grains, look no further than the disk's end, and pass over what follows.
-    ///
-    /// libdeflate does not tell where a stream ended, and does not mind what follows. So its last byte, which should belong to the sum, is
-    /// marred: inflated in one go, the content comes out, and the sum is found wrong, unless it stood further in front.
-    fn is_exactly(&mut self, packed: &[u8], unit: &[u8]) -> bool {
-        self.marred.clear();
-        self.marred.extend_from_slice(packed);
-        let (Some(last), Some(end), Some(known)) = (self.marred.last_mut(), self.inflated.last_mut(), unit.last())
-        else {
-            return false;
-        };
-        *last = !*last;
-        // What a shorter stream does not reach differs.
-        *end = !known;
-        packed.last_chunk::<4>() == Some(&adler32(unit).to_be_bytes())
-            && self.inflater.zlib_decompress(&self.marred, &mut self.inflated) == Err(DecompressionError::BadData)
-            && self.inflated == unit
-    }
-}
-
-impl Encoder for Deflate {
-    fn encode(&mut self, unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let start = out.len();
-        let front = in_memory(GRAIN_MARKER);
-        out.resize(start + front + self.compressor.zlib_compress_bound(unit.len()), 0);
-        let place = out.get_mut(start + front..).unwrap_or_default();
-        let packed =
-            self.compressor.zlib_compress(unit, place).map_err(|_| Fault::bug("a grain that cannot be deflated"))?;
-        out.truncate(start + front + packed);
-        finish_grain(out, start, guest)
-    }
-
-    fn at_most(&mut self, unit: u64) -> u32 {
-        let packed = self.compressor.zlib_compress_bound(in_memory(unit)).max(MAX_PASSED) as u64;
-        u32::try_from((GRAIN_MARKER + packed).next_multiple_of(SECTOR)).unwrap_or(u32::MAX)
-    }
-
-    /// A whole grain that was deflated by zlib, and nothing behind it.
-    fn pass(&mut self, packed: &[u8], unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<bool, Fault> {
-        let fits = self.may_pass && unit.len() as u64 == GRAIN && packed.len() <= MAX_PASSED;
-        if !fits || !self.is_exactly(packed, unit) {
-            return Ok(false);
-        }
-        let start = out.len();
-        out.resize(start + in_memory(GRAIN_MARKER), 0);
-        out.extend(packed);
-        finish_grain(out, start, guest)?;
-        Ok(true)
-    }
-}
-
-/// Marks the grain of guest byte `guest` whose packed bytes end `out`, with room for the marker in front of them at `start`, and pads it.
-fn finish_grain(out: &mut Vec<u8>, start: usize, guest: u64) -> Result<(), Fault> {
-    let len = out.len() - start;
-    let size = u32::try_from(len - in_memory(GRAIN_MARKER));
-    let size = size.map_err(|_| Fault::bug("a grain that grew beyond all bounds"))?;
-    let marker = out.get_mut(start..).ok_or_else(|| Fault::bug("a marker without room"))?;
-    LittleEndian::write_u64(marker, guest / SECTOR);
-    LittleEndian::write_u32(marker.get_mut(8..).unwrap_or_default(), size);
-    out.resize(start + len.next_multiple_of(in_memory(SECTOR)), 0);
-    Ok(())
-}
-
-/// The longest deflated grain that every reader's buffer takes.
-const MAX_PASSED: usize = 66_036;
 
 /// Everything in the order in which it goes out.
 struct Stream {
