@@ -306,6 +306,13 @@ fn vmdk_tables_that_are_nowhere_and_files_that_are_cut() {
         }
         Damaged::file("a.vmdk", file, &big, &[(0..TABLE, "directory entry cannot be")]).salvages();
     }
+    // Two tables in one place: nobody knows whose they are.
+    let mut twice = file.clone();
+    for directory in [image.rgd(), image.gd()] {
+        let at = directory as usize * 512;
+        twice.copy_within(at..at + 4, at + 4);
+    }
+    Damaged::file("a.vmdk", twice, &big, &[(0..TABLE + 4 * GRAIN, "directory entry cannot be")]).salvages();
     let guest = guest();
     let image = Sparse::of(&guest);
     let file = image.build();
@@ -600,6 +607,9 @@ fn sesparse_snapshots() {
     let mut delta = with(1, at(6));
     put(&mut delta, 8 * 512, &[0x77; 8]);
     case(delta, &[(0..4096 * 4096, "directory entry")]);
+    let mut delta = with(1, at(6));
+    delta.copy_within(8 * 512..8 * 512 + 8, 8 * 512 + 8);
+    case(delta, &[(0..40_000 * 512, "lead to one table")]);
     // Cut within the grains: 10 is gone.
     let delta = with(1, at(6));
     case(delta[..(512 + 80) * 512].to_vec(), &[(4999 * 4096..5000 * 4096, "behind the last one")]);
@@ -843,6 +853,50 @@ fn r10_as_many_ranges_as_are_listed_take_bounded_memory_and_more_are_refused() {
                 assert_eq!(report["error"]["kind"], "over_limit");
                 assert_eq!(names(f.path()), ["d-delta.vmdk", "d.vmdk", "report"]);
             }
+        }
+    }
+}
+
+#[test]
+fn r10_grains_without_number_that_lie_on_each_other_are_refused_in_bounded_memory() {
+    // Redo logs: 16 MiB of entries that lead to one grain, and a seSparse extent of 13 MiB of them.
+    let tables = 1024;
+    let mut cowd = cowd(tables * 4096, &[], &[]);
+    let first = cowd.len() as u32 / 512;
+    for table in 0..tables as usize {
+        put(&mut cowd, 2048 + table * 4, &(first + table as u32 * 32).to_le_bytes());
+    }
+    let grain = first + tables as u32 * 32;
+    cowd.extend(grain.to_le_bytes().repeat(tables as usize * 4096));
+    cowd.extend([0xAA; 512]);
+    put(&mut cowd, 28, &(grain + 1).to_le_bytes());
+    let (se_tables, mut se) = (400u64, sesparse(&[], &[], 0));
+    se.truncate(64 * 512);
+    for (at, value) in [(16, se_tables * 4096 * 8), (0x98, se_tables * 64), (0xC0, 64 + se_tables * 64), (0xC8, 8)] {
+        put(&mut se, at, &value.to_le_bytes());
+    }
+    for table in 0..se_tables {
+        put(&mut se, 8 * 512 + table as usize * 8, &(0x1000_0000u64 << 32 | table).to_le_bytes());
+    }
+    se.extend((3u64 << 60).to_le_bytes().repeat(se_tables as usize * 4096));
+    se.extend([0x11; 4096]);
+    for (kind, word, sectors, delta) in
+        [("vmfsSparse", "VMFSSPARSE", tables * 4096, cowd), ("seSparse", "SESPARSE", se_tables * 4096 * 8, se)]
+    {
+        let text = descriptor(kind, 6, None, &format!("RW {sectors} {word} \"d-delta.vmdk\""));
+        for salvage in [false, true] {
+            let f = folder(&[("d.vmdk", text.as_bytes()), ("d-delta.vmdk", &delta)]);
+            let mut command = common::vdconv();
+            let out = fs::File::create(f.path().join("report")).unwrap();
+            command.current_dir(f.path()).args(["d.vmdk", "o.raw", "--json", "-q"]).stdout(out);
+            command.args(salvage.then_some("--salvage"));
+            let (status, peak, took) = common::process::measured(&mut command);
+            let report: Value = serde_json::from_str(&fs::read_to_string(f.path().join("report")).unwrap()).unwrap();
+            assert!(peak < 128 && took < Duration::from_secs(10), "{kind} {salvage}: {peak} MiB, {took:?}");
+            assert_eq!(status.code(), Some(1), "{kind} {salvage}");
+            // Who does not go on over losses has the first of them.
+            let kind = if salvage { "over_limit" } else { "damaged" };
+            assert_eq!(report["error"]["kind"], kind, "{report}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! An entry is the sector (512 bytes) at which a block's bitmap begins; 0xFFFFFFFF: the block is not allocated.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::fault::{Fault, Kind};
-use crate::image::{Claim, Claims, Ledger, SECTOR};
+use crate::image::{Ledger, Named, Overlaps, SECTOR};
 use crate::io::{InputFile, Unread};
 
 /// An entry of a block that is not allocated.
@@ -41,13 +41,7 @@ pub struct BlockAllocationTable {
 
 struct State {
     pages: VecDeque<(u32, Arc<Page>)>,
-    claims: Claims,
-    /// Pages whose entries were claimed: a page that is read again does not claim again.
-    claimed: HashMap<u32, Conflicts>,
-    /// Sectors of the blocks that overlap one that was claimed earlier.
-    contested: BTreeSet<u32>,
-    /// All pages were claimed before any block was read: the earlier of two that overlap is known too.
-    looked_through: bool,
+    overlaps: Overlaps,
 }
 
 /// Overlaps of which both blocks are named.
@@ -59,9 +53,6 @@ struct Page {
     /// Which of them the medium does not give: they are zero above.
     unread: Vec<Unread>,
 }
-
-/// Entries of a page whose block overlaps one that was claimed earlier; `None`: none does, as in every sound image.
-type Conflicts = Option<Vec<bool>>;
 
 /// What the table says about a block.
 #[derive(Debug, Clone)]
@@ -87,13 +78,7 @@ pub enum Entry {
 impl BlockAllocationTable {
     /// The table of `entries` entries at byte `at`; the caller has held both against the file's length.
     pub fn new(file: Arc<InputFile>, ledger: Arc<Ledger>, at: u64, entries: u32, unit: u64) -> BlockAllocationTable {
-        let state = State {
-            pages: VecDeque::new(),
-            claims: Claims::new(unit, SECTOR),
-            claimed: HashMap::new(),
-            contested: BTreeSet::new(),
-            looked_through: false,
-        };
+        let state = State { pages: VecDeque::new(), overlaps: Overlaps::new(unit, SECTOR) };
         BlockAllocationTable {
             file,
             ledger,
@@ -119,15 +104,8 @@ impl BlockAllocationTable {
         (self.taken, self.last) = (taken.iter().map(|(span, _)| span.clone()).collect(), last);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (0..self.entries.div_ceil(PAGE)).try_for_each(|page| self.page(&mut state, page).map(drop))?;
-        state.looked_through = true;
+        state.overlaps.looked_through();
         Ok(())
-    }
-
-    /// Does a block at this sector share bytes with one that another has too?
-    fn is_contested(&self, state: &State, sector: u32) -> bool {
-        let reach = u32::try_from(self.unit.div_ceil(SECTOR)).unwrap_or(u32::MAX).saturating_sub(1);
-        let near = sector.saturating_sub(reach)..=sector.saturating_add(reach);
-        state.looked_through && state.contested.range(near).next().is_some()
     }
 
     /// What the table says about `block`; looks at one page.
@@ -144,13 +122,11 @@ impl BlockAllocationTable {
         let free = rest.iter().take_while(|e| **e == UNALLOCATED).count();
         match (rest.first(), u32::try_from(free)) {
             (None, _) | (_, Err(_)) => Err(missing()),
-            (Some(sector), Ok(0)) => Ok(match state.claimed.get(&page) {
-                Some(Some(conflicts)) if conflicts.get((block % PAGE) as usize) == Some(&true) => {
-                    Entry::Overlapping(*sector)
-                }
-                _ if self.is_contested(&state, *sector) => Entry::Overlapping(*sector),
-                _ => Entry::At(*sector),
-            }),
+            (Some(sector), Ok(0)) => {
+                let overlaps =
+                    state.overlaps.overlaps(page.into(), (block % PAGE) as usize, u64::from(*sector) * SECTOR);
+                Ok(if overlaps { Entry::Overlapping(*sector) } else { Entry::At(*sector) })
+            }
             (Some(_), Ok(free)) => Ok(Entry::Unallocated { until: block + free }),
         }
     }
@@ -207,11 +183,7 @@ impl BlockAllocationTable {
             return Ok(place);
         }
         let entries = self.read(page * PAGE, PAGE)?;
-        if !state.claimed.contains_key(&page) {
-            let State { claims, contested, .. } = &mut **state;
-            let conflicts = self.claim(claims, contested, page * PAGE, &entries);
-            state.claimed.insert(page, conflicts);
-        }
+        self.claim(&mut state.overlaps, page, &entries)?;
         if state.pages.len() == KEPT {
             state.pages.pop_back();
         }
@@ -219,29 +191,22 @@ impl BlockAllocationTable {
         Ok(0)
     }
 
-    fn claim(&self, claims: &mut Claims, contested: &mut BTreeSet<u32>, first: u32, page: &Page) -> Conflicts {
-        let mut conflicts: Conflicts = None;
-        let was_full = claims.is_full();
-        let entries = &page.entries;
-        for (block, (index, sector)) in (first..).zip(entries.iter().enumerate()) {
-            if *sector == UNALLOCATED || self.unread(page, block).is_some() {
-                continue;
-            }
+    fn claim(&self, overlaps: &mut Overlaps, number: u32, page: &Page) -> Result<(), Fault> {
+        let blocks = (number * PAGE..).zip(page.entries.iter().enumerate());
+        let allocated =
+            blocks.filter(|(block, (_, sector))| **sector != UNALLOCATED && self.unread(page, *block).is_none());
+        let units = allocated.filter_map(|(block, (index, sector))| {
             let at = u64::from(*sector) * SECTOR;
             // What begins outside the file is lost anyway, and would cost memory here.
             let needed = if block + 1 == self.entries { self.last } else { self.unit };
             let certain = self.taken.iter().any(|span| at < span.end && span.start < at + needed);
-            if at < self.file.len() && !certain && claims.claim(at) == Claim::Overlaps {
-                contested.insert(*sector);
-                let page = conflicts.get_or_insert_with(|| vec![false; entries.len()]);
-                page.get_mut(index).into_iter().for_each(|conflict| *conflict = true);
-            }
-        }
-        if claims.is_full() && !was_full {
+            (at < self.file.len() && !certain).then_some(Named { index, at, on_other: false })
+        });
+        if overlaps.claim(number.into(), self.file.name(), "VHD blocks", units)? {
             let what = "the VHD block allocation table is too large to look for overlaps to its end";
             self.ledger.warn_at(0, Fault::new(Kind::OverLimit, self.file.name(), what));
         }
-        conflicts
+        Ok(())
     }
 
     fn read(&self, first: u32, count: u32) -> Result<Page, Fault> {

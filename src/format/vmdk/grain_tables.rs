@@ -10,16 +10,17 @@ mod places;
 mod table;
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::entries::Entries;
 use self::table::{Grain, Loss, Table};
 use super::header::{SparseHeader, at};
+use super::placed::Placed;
 use super::stream::Packing;
 use crate::fault::Fault;
-use crate::image::{Claims, Here, Ledger, SECTOR};
+use crate::image::{Here, Ledger, Overlaps, SECTOR};
 use crate::io::{InputFile, in_memory};
 
 /// Tables kept.
@@ -63,15 +64,11 @@ struct State {
     pages: Vec<Option<(u64, Entries)>>,
     /// For each directory, tables that lie behind each other and were read together.
     ahead: Vec<Option<Entries>>,
-    claims: Claims,
-    /// Tables whose grains were claimed, with those that overlap others.
-    claimed: HashMap<u64, Vec<usize>>,
-    /// Sectors of the grains that overlap one that was claimed earlier.
-    contested: BTreeSet<u64>,
-    /// All tables were claimed before any grain was read: the earlier of two that overlap is known too.
-    looked_through: bool,
-    /// First sectors of the tables that were read, with the number of each.
-    placed: BTreeMap<u64, u64>,
+    /// Who looks at tables in their order will look at this one next, and so many are read together then.
+    in_order: (u64, u64),
+    overlaps: Overlaps,
+    /// Whose the tables are that were looked at, by their sectors.
+    placed: Placed,
     /// First sectors of all tables that the directories name, in order, where tables and grains lie among each other; `None`: not looked.
     listed: Option<Vec<u32>>,
     /// Tables that were looked at in their order, from the first on.
@@ -141,11 +138,9 @@ impl GrainTables {
             tables: VecDeque::new(),
             pages: directories.iter().map(|_| None).collect(),
             ahead: directories.iter().map(|_| None).collect(),
-            claims: Claims::new(unit, SECTOR),
-            claimed: HashMap::new(),
-            contested: BTreeSet::new(),
-            looked_through: false,
-            placed: BTreeMap::new(),
+            in_order: (u64::MAX, 1),
+            overlaps: Overlaps::new(unit, SECTOR),
+            placed: Placed::new("VMDK grain tables", header.gt_sectors()),
             listed: None,
             seen: 0,
             named: 0,
@@ -164,7 +159,7 @@ impl GrainTables {
         if self.kind == Kind::Packed(Packing::Marker) {
             return Ok(());
         }
-        if self.state.lock().unwrap_or_else(PoisonError::into_inner).looked_through {
+        if self.state.lock().unwrap_or_else(PoisonError::into_inner).overlaps.is_looked_through() {
             return Ok(());
         }
         let (mut at, end) = (0, self.header.capacity.saturating_mul(SECTOR));
@@ -176,7 +171,7 @@ impl GrainTables {
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.tables.clear();
-        state.looked_through = true;
+        state.overlaps.looked_through();
         Ok(())
     }
 
@@ -237,7 +232,7 @@ impl GrainTables {
             return Ok(Arc::clone(table));
         }
         let table = Arc::new(self.load(&mut state, number)?);
-        self.let_go(&mut state, number + 1);
+        self.looked_up_to(&mut state, number + 1);
         state.tables.truncate(KEPT - 1);
         state.tables.push_front((number, Arc::clone(&table)));
         Ok(table)

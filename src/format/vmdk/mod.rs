@@ -31,6 +31,7 @@ mod lock;
 mod markers;
 mod parent;
 mod parse;
+mod placed;
 mod reader;
 mod recorded;
 mod sesparse;

@@ -18,14 +18,14 @@
 //! bits: 0 not here, 1 unmapped and 2 zero (zero, whatever the parent holds), 3 a grain, whose number's low 12 bits stand in bits 48 to
 //! 59 and whose other bits in bits 0 to 47.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use super::placed::Placed;
 use crate::fault::{Fault, Kind};
-use crate::image::{Claim, Claims, Here, Ledger, SECTOR};
+use crate::image::{Here, Ledger, Named, Overlaps, SECTOR};
 use crate::io::{InputFile, Unread, in_memory};
 
 /// The first eight bytes.
@@ -92,13 +92,9 @@ pub struct SeTables {
 
 struct State {
     kept: VecDeque<(u64, Arc<Table>)>,
-    claims: Claims,
-    /// Tables whose grains were claimed, with those that another has too.
-    claimed: HashMap<u64, Vec<usize>>,
-    /// Places of the grains that were claimed earlier by another.
-    contested: BTreeSet<u64>,
-    /// All tables were claimed before any grain was read: the earlier of two that overlap is known too.
-    looked_through: bool,
+    /// Whose the tables are that were looked at, by their numbers in the file.
+    placed: Placed,
+    overlaps: Overlaps,
 }
 
 /// A table's entries.
@@ -218,13 +214,8 @@ impl SeTables {
             }
         }
         let grains_end = end(grains, field(at::GRAINS_SIZE)).saturating_mul(SECTOR).min(file.len());
-        let state = State {
-            kept: VecDeque::new(),
-            claims: Claims::new(GRAIN, GRAIN),
-            claimed: HashMap::new(),
-            contested: BTreeSet::new(),
-            looked_through: false,
-        };
+        let overlaps = Overlaps::new(GRAIN, GRAIN);
+        let state = State { kept: VecDeque::new(), placed: Placed::new("seSparse grain tables", 1), overlaps };
         let state = Mutex::new(state);
         Ok(SeTables { file, ledger, guest_start, capacity, directory, tables, tables_count, grains, grains_end, state })
     }
@@ -242,7 +233,7 @@ impl SeTables {
 
     /// Looks at all tables, so that of grains that overlap each is told, not the later alone.
     pub fn look_through(&self) -> Result<(), Fault> {
-        if self.state.lock().unwrap_or_else(PoisonError::into_inner).looked_through {
+        if self.state.lock().unwrap_or_else(PoisonError::into_inner).overlaps.is_looked_through() {
             return Ok(());
         }
         let (mut at, end) = (0, self.capacity.saturating_mul(SECTOR));
@@ -251,7 +242,7 @@ impl SeTables {
             let (until, _) = self.run_at(at, end)?;
             at = until.max((at / (TABLE_ENTRIES * GRAIN) + 1) * TABLE_ENTRIES * GRAIN);
         }
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).looked_through = true;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).overlaps.looked_through();
         Ok(())
     }
 
@@ -278,7 +269,16 @@ impl SeTables {
                 .found(format!("{gde:#018x}"));
             return Ok((table_end, Here::Lost(lost)));
         }
-        let (table, overlapping) = self.table(table_number, table_at)?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = state.overlaps.is_looked_through();
+        if !state.placed.place(&self.file, gde & 0xFFFF_FFFF, table_number, all)? {
+            let what = "two entries of a seSparse grain directory lead to one table";
+            return Ok((
+                table_end,
+                Here::Lost(Fault::damaged(self.file.name(), gde_byte, what).found(format!("{gde:#018x}"))),
+            ));
+        }
+        let table = self.table(&mut state, table_number, table_at)?;
         let first = in_memory(number % TABLE_ENTRIES);
         if let Some((end, fault)) = table.unread(table_at + first as u64 * 8) {
             let entries = (end - table_at).div_ceil(8);
@@ -294,19 +294,18 @@ impl SeTables {
             Fault::damaged(self.file.name(), table_at + first as u64 * 8, what).found(format!("{entry:#018x}"))
         };
         let kind = |entry: u64| entry >> 60;
+        let overlaps = |index: usize, entry: u64| state.overlaps.overlaps(table_number, index, self.place(entry));
         let (alike, here) = match kind(entry) {
             0 if entry == 0 => (rest.iter().take_while(|e| **e == 0).count(), Here::Absent),
             1 | 2 => (rest.iter().take_while(|e| matches!(kind(**e), 1 | 2)).count(), Here::Zero),
-            3 if overlapping.contains(&first) => (1, Here::Lost(lost("seSparse grain lies where another grain lies"))),
+            3 if overlaps(first, entry) => (1, Here::Lost(lost("seSparse grain lies where another grain lies"))),
             3 => {
                 let at = self.place(entry);
                 match at.checked_add(GRAIN).is_some_and(|end| end <= self.grains_end) {
                     false => (1, Here::Lost(lost("seSparse grain lies behind the last one"))),
                     true => {
                         let stored = |(n, e): &(u64, &u64)| {
-                            kind(**e) == 3
-                                && self.place(**e) == at + n * GRAIN
-                                && (*n == 0 || !overlapping.contains(&(first + in_memory(*n))))
+                            kind(**e) == 3 && self.place(**e) == at + n * GRAIN && !overlaps(first + in_memory(*n), **e)
                         };
                         let whole = (self.grains_end - at) / GRAIN;
                         let alike = (0..).zip(rest).take_while(stored).count().min(in_memory(whole));
@@ -324,44 +323,25 @@ impl SeTables {
         number_of(entry).saturating_mul(GRAIN_SECTORS).saturating_add(self.grains).saturating_mul(SECTOR)
     }
 
-    fn table(&self, number: u64, at: u64) -> Result<(Arc<Table>, Vec<usize>), Fault> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = match state.kept.iter().find(|(kept, _)| *kept == number) {
-            Some((_, table)) => Arc::clone(table),
-            None => {
-                let mut bytes = vec![0; in_memory(TABLE_SECTORS * SECTOR)];
-                let unread = self.file.read_around(at, &mut bytes)?;
-                let entries = bytes.chunks_exact(8).map(LittleEndian::read_u64).collect();
-                let table = Arc::new(Table { entries, unread });
-                state.kept.truncate(KEPT - 1);
-                state.kept.push_front((number, Arc::clone(&table)));
-                table
-            }
-        };
-        let State { claims, claimed, contested, looked_through, .. } = &mut *state;
-        let places = || {
-            let grains = table.entries.iter().enumerate().filter(|(_, entry)| **entry >> 60 == 3);
-            let places = grains.map(|(index, entry)| (index, self.place(*entry) / GRAIN * GRAIN));
-            places.filter(|(_, at)| at.checked_add(GRAIN).is_some_and(|end| end <= self.grains_end))
-        };
-        if let Entry::Vacant(first_look) = claimed.entry(number) {
-            let was_full = claims.is_full();
-            let overlaps = places().filter(|(_, at)| claims.claim(*at) == Claim::Overlaps).collect::<Vec<_>>();
-            contested.extend(overlaps.iter().map(|(_, at)| *at));
-            first_look.insert(overlaps.into_iter().map(|(index, _)| index).collect());
-            if claims.is_full() && !was_full {
-                let what = "the seSparse grain tables are too large to look for overlaps to their end";
-                let guest = self.guest_start + number * TABLE_ENTRIES * GRAIN;
-                self.ledger.warn_at(guest, Fault::new(Kind::OverLimit, self.file.name(), what).at(at));
-            }
+    fn table(&self, state: &mut State, number: u64, at: u64) -> Result<Arc<Table>, Fault> {
+        if let Some((_, table)) = state.kept.iter().find(|(kept, _)| *kept == number) {
+            return Ok(Arc::clone(table));
         }
-        let overlapping = match looked_through {
-            true if !contested.is_empty() => {
-                places().filter(|(_, at)| contested.contains(at)).map(|(index, _)| index).collect()
-            }
-            _ => claimed.get(&number).cloned().unwrap_or_default(),
-        };
-        Ok((table, overlapping))
+        let mut bytes = vec![0; in_memory(TABLE_SECTORS * SECTOR)];
+        let unread = self.file.read_around(at, &mut bytes)?;
+        let table = Table { entries: bytes.chunks_exact(8).map(LittleEndian::read_u64).collect(), unread };
+        let grains = table.entries.iter().enumerate().filter(|(_, entry)| **entry >> 60 == 3);
+        let places = grains.map(|(index, entry)| Named { index, at: self.place(*entry), on_other: false });
+        let units = places.filter(|unit| unit.at.checked_add(GRAIN).is_some_and(|end| end <= self.grains_end));
+        if state.overlaps.claim(number, self.file.name(), "seSparse grains", units)? {
+            let what = "the seSparse grain tables are too large to look for overlaps to their end";
+            let guest = self.guest_start + number * TABLE_ENTRIES * GRAIN;
+            self.ledger.warn_at(guest, Fault::new(Kind::OverLimit, self.file.name(), what).at(at));
+        }
+        let table = Arc::new(table);
+        state.kept.truncate(KEPT - 1);
+        state.kept.push_front((number, Arc::clone(&table)));
+        Ok(table)
     }
 }
 

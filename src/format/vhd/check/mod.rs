@@ -109,7 +109,10 @@ const RULES: &[Rule] = &[
         id::BLOCK_CUT,
         &["VHD block is cut by the end of the file", "the last VHD block is cut behind the disk's end"],
     ),
-    Rule::told_as(id::BAT_OVERLAP, &["VHD block lies where another block lies"]),
+    Rule::told_as(
+        id::BAT_OVERLAP,
+        &["VHD block lies where another block lies", "more VHD blocks lie on each other than are kept apart"],
+    ),
     Rule::new(id::BAT_SURPLUS),
     Rule::new(id::BITMAP_STALE),
     Rule::told_as(id::BITMAP_UNWRITTEN, &["VHD sector bitmap is all clear over data: was it never written?"]),

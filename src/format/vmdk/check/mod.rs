@@ -97,7 +97,10 @@ const RULES: &[Rule] = &[
         ],
     ),
     Rule::told_as(id::DIRECTORY, &["VMDK grain directory lies outside the file", "VMDK without a grain directory"]),
-    Rule::told_as(id::GDE, &["VMDK grain directory entry cannot be*"]),
+    Rule::told_as(
+        id::GDE,
+        &["VMDK grain directory entry cannot be*", "more VMDK grain tables than are held against each other"],
+    ),
     Rule::new(id::GDE_COPY),
     Rule::told_as(id::GTE, &["VMDK grain table entry cannot be", "VMDK grain table entries cannot be"]),
     Rule::told_as(
@@ -108,7 +111,13 @@ const RULES: &[Rule] = &[
             "VMDK grain tables differ from their copies: the entries that can be are used",
         ],
     ),
-    Rule::told_as(id::GTE_OVERLAP, &["VMDK grain lies where another grain lies, or a table"]),
+    Rule::told_as(
+        id::GTE_OVERLAP,
+        &[
+            "VMDK grain lies where another grain lies, or a table",
+            "more VMDK grains lie on each other than are kept apart",
+        ],
+    ),
     Rule::new(id::GTE_UNALIGNED),
     Rule::new(id::GTE_SURPLUS),
     Rule::told_as("VMDK-GTE-MISSING", &["VMDK grain table has no entry for a grain whose marker is in the stream"]),
@@ -233,9 +242,19 @@ const RULES: &[Rule] = &[
         ],
     ),
     Rule::told_as("VMDK-SE-JOURNAL", &["a seSparse extent whose journal was not replayed*"]),
-    Rule::told_as(id::SE_GDE, &["seSparse grain directory entry"]),
+    Rule::told_as(
+        id::SE_GDE,
+        &[
+            "seSparse grain directory entry",
+            "two entries of a seSparse grain directory lead to one table",
+            "more seSparse grain tables than are held against each other",
+        ],
+    ),
     Rule::told_as(id::SE_GTE, &["seSparse grain table entry", "seSparse grain lies behind the last one"]),
-    Rule::told_as(id::SE_OVERLAP, &["seSparse grain lies where another grain lies"]),
+    Rule::told_as(
+        id::SE_OVERLAP,
+        &["seSparse grain lies where another grain lies", "more seSparse grains lie on each other than are kept apart"],
+    ),
 ];
 
 /// How VMDKs are checked.

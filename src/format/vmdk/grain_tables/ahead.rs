@@ -1,4 +1,5 @@
-//! Tables that lie behind each other in the file, in the order of the directory, are read together: writers put them so.
+//! Tables that lie behind each other in the file, in the order of the directory, are read together: writers put them so. More and more
+//! of them, as long as they are looked at in that order; who looks here and there pays for what he looks at.
 
 use super::{DIRECTORY_PAGE, Entries, GrainTables, State};
 use crate::fault::Fault;
@@ -13,9 +14,13 @@ impl GrainTables {
         self.header.gt_sectors().saturating_mul(SECTOR)
     }
 
-    /// Tables that are read together at most.
-    pub(super) fn most_together(&self) -> u64 {
-        (TOGETHER / self.table_bytes().max(1)).max(1)
+    /// A look at `table`, which is not in hand: how many are read together, if they lie so.
+    pub(super) fn look_at(&self, state: &mut State, table: u64) -> u64 {
+        let most = (TOGETHER / self.table_bytes().max(1)).max(1);
+        let (next, together) = state.in_order;
+        let together = if table == next { (together * 2).min(most) } else { 1 };
+        state.in_order = (table + 1, together);
+        together
     }
 
     /// Entries of a table that the extent needs: the last one has what is left of the grains.
@@ -44,8 +49,10 @@ impl GrainTables {
         read.ok_or_else(|| Fault::bug("tables that were read are not there"))
     }
 
-    /// A disk may have thousands of extents: one whose tables were looked at up to its end holds on to none that were read together.
-    pub(super) fn let_go(&self, state: &mut State, end: u64) {
+    /// The look went on to the tables from `end` on. A disk may have thousands of extents: one whose tables were looked at up to its end
+    /// holds on to none that were read together.
+    pub(super) fn looked_up_to(&self, state: &mut State, end: u64) {
+        state.in_order.0 = end;
         if end >= self.header.tables() {
             state.ahead.fill_with(|| None);
         }
@@ -55,7 +62,7 @@ impl GrainTables {
     fn last_behind(&self, state: &mut State, copy: usize, table: u64, sector: u32) -> Result<u64, Fault> {
         let directory = *self.directories.get(copy).ok_or_else(|| Fault::bug("no such directory"))?;
         let page_end = ((table / DIRECTORY_PAGE + 1) * DIRECTORY_PAGE).min(self.header.tables());
-        let end = page_end.min(table + self.most_together());
+        let end = page_end.min(table + state.in_order.1);
         let (mut last, mut next) = (table, u64::from(sector) + self.header.gt_sectors());
         while last + 1 < end {
             match self.gde(state, copy, directory, last + 1) {

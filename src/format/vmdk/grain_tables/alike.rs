@@ -22,7 +22,7 @@ impl GrainTables {
             self.empty_tables(&mut state, table)?.map(|end| (end, Here::Absent))
         };
         if let Some((end, _)) = alike {
-            self.let_go(&mut state, end);
+            self.looked_up_to(&mut state, end);
         }
         Ok(alike)
     }
@@ -99,13 +99,14 @@ impl GrainTables {
 
     /// The end of the tables from `table` on that are there and name no grain in any copy. Behind markers that may still be a loss.
     fn empty_tables(&self, state: &mut State, table: u64) -> Result<Option<u64>, Fault> {
-        if matches!(self.kind, Kind::Packed(_)) {
-            return Ok(None);
-        }
         if let Some(tables) = state.empty.as_ref().filter(|tables| tables.contains(&table)) {
             return Ok(Some(tables.end));
         }
-        let most = self.header.tables().min(table + self.most_together());
+        let together = self.look_at(state, table);
+        if matches!(self.kind, Kind::Packed(_)) {
+            return Ok(None);
+        }
+        let most = self.header.tables().min(table + together);
         let mut end = table;
         while end < most && self.is_empty(state, end)? {
             end += 1;

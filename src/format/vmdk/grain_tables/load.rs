@@ -121,7 +121,7 @@ impl GrainTables {
                 // How long a unit is, and whose, its marker says.
                 Packing::Marker => self.hold_against_markers(state, number, &mut table, byte)?,
                 // Without one nothing tells whose it is, but that no two begin at one place.
-                Packing::Length | Packing::Bare => self.claim(state, number, &mut table, byte),
+                Packing::Length | Packing::Bare => self.claim(state, number, &mut table, byte)?,
             }
             return Ok(table);
         }
@@ -135,7 +135,7 @@ impl GrainTables {
                 self.warn(state, u64::MAX, Fault::damaged(self.file.name(), self.file.len(), what));
             }
         }
-        self.claim(state, number, &mut table, copies.first().map_or(0, |(byte, _)| *byte));
+        self.claim(state, number, &mut table, copies.first().map_or(0, |(byte, _)| *byte))?;
         let named = table.grains.iter().filter(|grain| matches!(grain, Grain::At(_) | Grain::Zero)).count();
         self.count_seen(state, number..number + 1, named as u64);
         Ok(table)

@@ -1,6 +1,5 @@
 //! Which place of the file is whose: grains that lie on each other or on a table, and tables that lie on either (R8).
 
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use super::entries::Entries;
@@ -8,7 +7,7 @@ use super::{DIRECTORY_PAGE, Grain, GrainTables, Kind, Loss, State, Table, claime
 use crate::fault::Fault;
 use crate::format::vmdk::markers;
 use crate::format::vmdk::stream::Packing;
-use crate::image::{Claim, SECTOR};
+use crate::image::{Named, SECTOR};
 
 /// The most places of tables that are listed: 32 MiB of them, tables for a quarter of a PiB of grains as products make them.
 const MOST_LISTED: usize = 8 << 20;
@@ -69,15 +68,11 @@ impl GrainTables {
         if self.header.marked_tables && markers::in_front_of(&self.file, start)? != Some(markers::TABLE) {
             return Ok(false);
         }
-        if state.claims.meets(start * SECTOR..(start + len) * SECTOR) {
+        if state.overlaps.meets(start * SECTOR..(start + len) * SECTOR) {
             return Ok(false);
         }
-        let mut near = state.placed.range(start.saturating_sub(len - 1)..start + len);
-        let other = near.any(|(_, owner)| *owner != number);
-        if !other {
-            state.placed.insert(start, number);
-        }
-        Ok(!other)
+        let all = state.overlaps.is_looked_through();
+        state.placed.place(&self.file, start, number, all)
     }
 
     /// Counts tables that were looked at, with the grains that they name; after the last one, grains that none names are told.
@@ -93,55 +88,46 @@ impl GrainTables {
     }
 
     /// Grains of a table that is first read are claimed; one that overlaps another's is lost.
-    pub(super) fn claim(&self, state: &mut State, number: u64, table: &mut Table, table_byte: u64) {
-        let State { claims, claimed, placed, listed, contested, looked_through, .. } = state;
+    pub(super) fn claim(
+        &self,
+        state: &mut State,
+        number: u64,
+        table: &mut Table,
+        table_byte: u64,
+    ) -> Result<(), Fault> {
+        let State { overlaps, placed, listed, .. } = state;
         // A table without a grain has nothing to claim, and nothing of it is remembered.
         if !table.grains.iter().any(|grain| matches!(grain, Grain::At(_))) {
-            return;
+            return Ok(());
         }
-        let unit = claimed_sectors(self.kind, &self.header);
-        if let Entry::Vacant(first_look) = claimed.entry(number) {
-            let table_sectors = self.header.gt_sectors();
-            let on_a_table = |sector: u64| {
-                let (from, until) = (sector.saturating_sub(table_sectors - 1), sector + unit);
-                let listed = listed.as_deref().unwrap_or_default();
-                let next = listed.partition_point(|start| u64::from(*start) < from);
-                listed.get(next).is_some_and(|start| u64::from(*start) < until)
-                    || placed.range(from..until).next().is_some()
-            };
-            let was_full = claims.is_full();
-            let places = table.grains.iter().enumerate().filter_map(|(index, grain)| match grain {
-                Grain::At(sector) => Some((index, u64::from(*sector))),
-                _ => None,
-            });
-            let overlapping = places
-                .filter(|(_, sector)| {
-                    // One on a table is claimed too: nobody knows which of the two is wrong.
-                    let overlaps = claims.claim(sector * SECTOR) == Claim::Overlaps;
-                    overlaps.then(|| contested.insert(*sector));
-                    overlaps || on_a_table(*sector)
-                })
-                .map(|(index, _)| index)
-                .collect();
-            first_look.insert(overlapping);
-            if claims.is_full() && !was_full {
-                let what = "the VMDK grain tables are too large to look for overlaps to their end";
-                self.ledger.warn_at(
-                    self.first_guest(number),
-                    Fault::new(crate::fault::Kind::OverLimit, self.file.name(), what).at(table_byte),
-                );
+        let (unit, table_sectors) = (claimed_sectors(self.kind, &self.header), self.header.gt_sectors());
+        let on_a_table = |sector: u64| {
+            let (from, until) = (sector.saturating_sub(table_sectors - 1), sector + unit);
+            let listed = listed.as_deref().unwrap_or_default();
+            let next = listed.partition_point(|start| u64::from(*start) < from);
+            listed.get(next).is_some_and(|start| u64::from(*start) < until) || placed.meet(sector..until)
+        };
+        let units = table.grains.iter().enumerate().filter_map(|(index, grain)| match *grain {
+            Grain::At(sector) => {
+                let sector = u64::from(sector);
+                Some(Named { index, at: sector * SECTOR, on_other: on_a_table(sector) })
             }
+            _ => None,
+        });
+        if overlaps.claim(number, self.file.name(), "VMDK grains", units)? {
+            let what = "the VMDK grain tables are too large to look for overlaps to their end";
+            self.ledger.warn_at(
+                self.first_guest(number),
+                Fault::new(crate::fault::Kind::OverLimit, self.file.name(), what).at(table_byte),
+            );
         }
-        let overlapping = claimed.get(&number);
         for index in 0..table.grains.len() {
             let Some(Grain::At(sector)) = table.grains.get(index).copied() else { continue };
-            let start = u64::from(sector);
-            let near = start.saturating_sub(unit - 1)..start + unit;
-            let contested = *looked_through && contested.range(near).next().is_some();
-            if contested || overlapping.is_some_and(|overlapping| overlapping.binary_search(&index).is_ok()) {
+            if overlaps.overlaps(number, index, u64::from(sector) * SECTOR) {
                 let what = "VMDK grain lies where another grain lies, or a table";
                 table.lose(index, Loss { what, primary: (table_byte + index as u64 * 4, sector), copy: None });
             }
         }
+        Ok(())
     }
 }
