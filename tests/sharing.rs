@@ -12,29 +12,34 @@ use common::vmdk::descriptor;
 use common::{Ran, pattern, run, scratch, skipped};
 use tempfile::TempDir;
 
-/// An XFS of its own, in a file.
-struct Xfs {
+/// A file system of its own, in a file.
+struct Mounted {
     folder: TempDir,
 }
 
-impl Xfs {
-    fn new() -> Option<Xfs> {
+impl Mounted {
+    fn xfs() -> Option<Mounted> {
+        Mounted::of(1 << 30, &["mkfs.xfs", "-q", "-m", "reflink=1"])
+    }
+
+    fn btrfs() -> Option<Mounted> {
+        Mounted::of(1 << 30, &["mkfs.btrfs", "-q"])
+    }
+
+    fn of(len: u64, make: &[&str]) -> Option<Mounted> {
         let folder = scratch();
-        let (image, at) = (folder.path().join("xfs"), folder.path().join("mounted"));
+        let (image, at) = (folder.path().join("image"), folder.path().join("mounted"));
         fs::create_dir(&at).unwrap();
-        fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
-        let quiet = |command: &mut Command| {
-            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        };
-        if !quiet(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image)) {
-            skipped("mkfs.xfs is not installed");
+        fs::File::create(&image).unwrap().set_len(len).unwrap();
+        if !quiet(Command::new(make[0]).args(&make[1..]).arg(&image)) {
+            skipped(&format!("{} is not installed", make[0]));
             return None;
         }
         if !quiet(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at)) {
             skipped("no right to mount");
             return None;
         }
-        Some(Xfs { folder })
+        Some(Mounted { folder })
     }
 
     fn at(&self) -> PathBuf {
@@ -42,7 +47,12 @@ impl Xfs {
     }
 }
 
-impl Drop for Xfs {
+/// Runs a command that says nothing; did it succeed?
+fn quiet(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(self.at()).status();
     }
@@ -77,7 +87,7 @@ fn guest() -> Vec<u8> {
 #[test]
 #[ignore = "mounts a file system"]
 fn blocks_are_shared_where_the_file_system_can() {
-    let Some(xfs) = Xfs::new() else { return };
+    let Some(xfs) = Mounted::xfs() else { return };
     let (folder, guest) = (xfs.at(), guest());
     fs::write(folder.join("whole.raw"), &guest).unwrap();
     // Its zeroes become holes: what is stored is the data.
@@ -138,7 +148,7 @@ fn blocks_are_shared_where_the_file_system_can() {
 #[test]
 #[ignore = "mounts a file system"]
 fn another_file_system_shares_nothing() {
-    let Some(xfs) = Xfs::new() else { return };
+    let Some(xfs) = Mounted::xfs() else { return };
     let (folder, there) = (xfs.at(), scratch());
     let guest = guest();
     fs::write(there.path().join("a.raw"), &guest).unwrap();
@@ -146,4 +156,27 @@ fn another_file_system_shares_nothing() {
     let made = convert(&folder, &[&from, "f.vhd", "-s", "fixed"]);
     assert_eq!(number(&made, "bytes_shared"), 0);
     run(&folder, ["compare", "f.vhd", &from]).succeeds();
+}
+
+/// A disk of a machine on Btrfs is often kept without copy on write: such a file shares blocks with none but its kind.
+#[test]
+#[ignore = "mounts a file system"]
+fn what_cannot_be_shared_is_looked_at_and_written_and_is_not_called_shared() {
+    let Some(btrfs) = Mounted::btrfs() else { return };
+    let (folder, guest) = (btrfs.at(), guest());
+    fs::File::create(folder.join("own.raw")).unwrap();
+    assert!(quiet(Command::new("chattr").arg("+C").arg(folder.join("own.raw"))));
+    for (name, shared) in [("own.raw", false), ("usual.raw", true)] {
+        fs::write(folder.join(name), &guest).unwrap();
+        for to in ["o.raw", "o.vhd", "o.vmdk"] {
+            let made = convert(&folder, &[name, to]);
+            let is_shared = number(&made, "bytes_shared") > 0;
+            assert_eq!(is_shared, shared, "{name} -> {to}: {}", made.out);
+            if !shared {
+                assert!(number(&made, "bytes_written") >= 50 * MIB - 64 * 1024, "{name} -> {to}: {}", made.out);
+                assert!(number(&made, "bytes_written") < 52 * MIB, "zeroes stay holes: {name} -> {to}: {}", made.out);
+            }
+            run(&folder, ["compare", name, to]).succeeds();
+        }
+    }
 }

@@ -217,9 +217,9 @@ impl InputFile {
         self.looks.file_system
     }
 
-    /// Makes `to` share blocks with this file; the bytes from the front for which that was done.
-    pub(super) fn share(&self, at: u64, to: &File, to_at: u64, len: u64) -> u64 {
-        self.bytes.with_file(|file| Ok(sys::share(file, at, to, to_at, len))).and_then(Result::ok).unwrap_or_default()
+    /// Makes `to` share blocks with this file; false where that cannot be. What is wrong the copying that follows finds too.
+    pub(super) fn share(&self, at: u64, to: &File, to_at: u64, len: u64) -> bool {
+        self.bytes.with_file(|file| sys::share(file, at, to, to_at, len)).is_some_and(|shared| shared.is_ok())
     }
 
     /// An error where the file's size or time is not what it was when it was opened (R4).

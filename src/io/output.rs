@@ -231,17 +231,21 @@ impl Outputs {
     }
 
     /// Makes `len` bytes at byte `at` be the same blocks as those of `input` at byte `from`, without reading or writing them: those of the
-    /// `len` for which that was possible.
+    /// `len` for which that was possible. Behind the input's end there are none.
     pub fn share(&self, index: usize, at: u64, input: &InputFile, from: u64, len: u64) -> Result<Range<u64>, Fault> {
         let Some((files, sharing)) = self.sharing().filter(|(_, sharing)| sharing.is_with(input)) else {
             return Ok(0..0);
         };
+        let len = len.min(input.len().saturating_sub(from));
         let Some(whole) = sharing.whole(from, at, len) else { return Ok(0..0) };
         let out = files.file(index)?;
         let file = out.file(&files.handles)?;
-        let done = input.share(from + whole.start, &file, at + whole.start, whole.end - whole.start);
-        out.shared.fetch_add(done, Ordering::Relaxed);
-        Ok(whole.start..whole.start + done)
+        let (start, len) = (whole.start, whole.end - whole.start);
+        if !input.share(from + start, &file, at + start, len) {
+            return Ok(0..0);
+        }
+        out.shared.fetch_add(len, Ordering::Relaxed);
+        Ok(whole)
     }
 
     /// Makes `len` bytes from `at` read as zero. Files are fresh: where holes may stay there is nothing to do.

@@ -107,26 +107,18 @@ pub fn share_unit(folder: &Path) -> Option<u64> {
     }
 }
 
-/// Makes `to` share blocks with `from`, as many as are whole units of both; the bytes that it came to. Where it could not share it may
-/// have copied.
-pub fn share(from: &File, at: u64, to: &File, to_at: u64, len: u64) -> u64 {
+/// Makes `to` share `len` bytes of blocks with `from`: all of them, or an error. Nothing is ever copied instead: that would take room and
+/// time under another name, and is done better elsewhere.
+pub fn share(from: &File, at: u64, to: &File, to_at: u64, len: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
-        let (mut at, mut to_at, start) = (at, to_at, at);
-        let end = start.saturating_add(len);
-        while at < end {
-            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-            // What is wrong the copying that follows finds too.
-            if !rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut to_at), left).is_ok_and(|n| n > 0) {
-                break;
-            }
-        }
-        at - start
+        let Some(len) = std::num::NonZeroU64::new(len) else { return Ok(()) };
+        reflink_copy::ReflinkBlockBuilder::new(from, to, len).from_offset(at).to_offset(to_at).reflink_block()
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (from, at, to, to_at, len);
-        0
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

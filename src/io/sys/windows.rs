@@ -60,8 +60,8 @@ pub fn share_unit(_folder: &Path) -> Option<u64> {
 }
 
 /// Shares nothing.
-pub fn share(_from: &File, _at: u64, _to: &File, _to_at: u64, _len: u64) -> u64 {
-    0
+pub fn share(_from: &File, _at: u64, _to: &File, _to_at: u64, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Nothing can be shared.
