@@ -105,6 +105,35 @@ fn r18_of_runs_to_one_output_exactly_one_succeeds() {
 }
 
 #[test]
+fn r17_what_cannot_be_looked_for_in_a_folder_that_its_users_cannot_list_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let other = ["--reuid=65533", "--regid=65533", "--clear-groups"];
+    let may = Command::new("setpriv").args(other).arg("true").stderr(Stdio::null()).status();
+    if !may.is_ok_and(|status| status.success()) {
+        return common::skipped("no right to become another user");
+    }
+    let folder = with_sources();
+    let letterbox = folder.path().join("letterbox");
+    fs::create_dir(&letterbox).unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(folder.path(), 0o755);
+    mode(&letterbox, 0o733);
+    let convert = |input: &str| {
+        let mut command = Command::new("setpriv");
+        command.current_dir(&letterbox).args(other).arg(env!("CARGO_BIN_EXE_vdconv")).args([input, "o.raw"]);
+        command
+    };
+    let (child, pid) = stopped_in_the_middle(&mut convert("../in.vhd"), &letterbox);
+    kill_process(pid, Signal::KILL).unwrap();
+    end(child, pid);
+    let left = names(&letterbox).into_iter().find(|name| !name.ends_with(".list")).unwrap();
+    let ran = Ran::of(&mut convert("../small.vhd"))
+        .warns(&["cannot look for what a run left when it was killed: Permission denied"]);
+    let begin = ran.err.split("begin with ").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+    assert!(left.starts_with(begin), "{left}: {}", ran.err);
+}
+
+#[test]
 fn the_input_is_never_taken_away_as_a_leftover() {
     let folder = with_sources();
     killed_in_the_middle(folder.path(), &["in.vhd", "o.raw"]);

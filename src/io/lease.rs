@@ -105,7 +105,7 @@ impl Lease {
         };
         lock(&file, false, &path, &output)?;
         let journal = read(&mut file, &path, &output)?;
-        refuse_inputs(&journal, &temporaries(target.folder(), &output), inputs)?;
+        refuse_inputs(&journal, &temporaries(target.folder(), &output).unwrap_or_default(), inputs)?;
         let mut pending = Pending::default();
         if journal.state != State::Published && is_there(&journal) != Some(true) {
             let aside = journal.old.iter().filter(|old| fs::symlink_metadata(&old.to).is_ok_and(|meta| meta.len() > 0));
@@ -137,10 +137,18 @@ impl Lease {
 
     /// Makes whole what the run left whose list this is.
     fn make_whole(&mut self, journal: Journal, inputs: &[Arc<InputFile>]) -> Result<Found, Fault> {
-        let mut dead = temporaries(&self.folder, &self.output);
+        // A folder may be one that its users write to and cannot list.
+        let (mut dead, unseen) = match temporaries(&self.folder, &self.output) {
+            Ok(dead) => (dead, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
         refuse_inputs(&journal, &dead, inputs)?;
         let settled = settle(journal, &mut |journal| self.note(journal, true))?;
         let mut warnings = settled.warnings;
+        warnings.extend(unseen.map(|error| {
+            Fault::io(&self.folder, "cannot look for what a run left when it was killed", error)
+                .advice(format!("its files begin with {PREFIX}{}-, and can be removed", hash(&self.output)))
+        }));
         dead.retain(|path| match fs::remove_file(path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -197,16 +205,17 @@ fn hash(output: &Path) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The new files of runs to this output, and the empty places for old ones: those in the folder whose names begin so.
-fn temporaries(folder: &Path, output: &Path) -> Vec<PathBuf> {
+/// The new files of runs to this output, and the empty places for old ones: those in the folder whose names begin so. An error where the
+/// folder cannot be listed whole.
+fn temporaries(folder: &Path, output: &Path) -> io::Result<Vec<PathBuf>> {
     let hash = hash(output);
     let [new, old] = [PREFIX, OLD_PREFIX].map(|prefix| format!("{prefix}{hash}-"));
     let begins = |name: &OsStr, front: &str| name.as_encoded_bytes().starts_with(front.as_bytes());
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name()).filter(|name| begins(name, &new) || begins(name, &old));
-    let paths = names.map(|name| output.with_file_name(name));
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    let ours = names.into_iter().filter(|name| begins(name, &new) || begins(name, &old));
+    let paths = ours.map(|name| output.with_file_name(name));
     let is_empty = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
-    paths.filter(|path| path.file_name().is_some_and(|name| begins(name, &new)) || is_empty(path)).collect()
+    Ok(paths.filter(|path| path.file_name().is_some_and(|name| begins(name, &new)) || is_empty(path)).collect())
 }
 
 /// Locks a list; an error where its owner lives. Where the file system has no locks one that this run has just made is its own, and of
