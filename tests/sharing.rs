@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::process::may_trace;
 use common::vhd::Vhd;
 use common::vmdk::descriptor;
-use common::{Ran, pattern, run, scratch, skipped};
+use common::{Ran, names, pattern, run, scratch, skipped};
 use tempfile::TempDir;
 
 /// A file system of its own, in a file.
@@ -179,4 +180,68 @@ fn what_cannot_be_shared_is_looked_at_and_written_and_is_not_called_shared() {
             run(&folder, ["compare", name, to]).succeeds();
         }
     }
+}
+
+/// Runs the program over an old output, with something done to its calls that share.
+fn with_fault(folder: &Path, fault: &str, args: &[&str]) -> Ran {
+    fs::write(folder.join(args[1]), "old").unwrap();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=ioctl", "-e", &format!("inject=ioctl:{fault}")]);
+    Ran::of(command.current_dir(folder).arg(env!("CARGO_BIN_EXE_vdconv")).args(args).args(["--force", "-j", "1"]))
+}
+
+#[test]
+#[ignore = "mounts a file system"]
+fn r17_r19_what_a_call_that_shares_comes_to_is_no_half_output() {
+    let Some(xfs) = Mounted::xfs() else { return };
+    if !may_trace() {
+        return;
+    }
+    let (folder, guest) = (xfs.at(), guest());
+    fs::write(folder.join("a.raw"), &guest).unwrap();
+    let at = |name: &str| folder.join(name);
+    let runs: [&[&str]; 4] =
+        [&["a.raw", "o.raw"], &["a.raw", "o.vhd"], &["a.raw", "o.vmdk", "-s", "flat"], &["a.raw", "o.vmdk"]];
+    for args in runs {
+        // The first call looks for a terminal, the second whether files can share, the others share: what is refused is written.
+        for (error, when, shares) in
+            [("EIO", "2+", false), ("ENOSPC", "3+", false), ("EDQUOT", "3", true), ("EIO", "4+", true)]
+        {
+            let ran = with_fault(&folder, &format!("error={error}:when={when}"), args).succeeds();
+            assert_eq!(ran.err.contains("blocks of the source"), shares, "{error} {args:?}: {}", ran.err);
+            run(&folder, ["compare", args[1], "a.raw"]).succeeds();
+        }
+        // An end in the middle: the old output stays, and nothing lies beside it when it was asked for kindly, or at the next run.
+        for (signal, status) in [("TERM", 143), ("KILL", 137)] {
+            let ran = with_fault(&folder, &format!("signal={signal}:when=4"), args);
+            assert!(ran.status.is_none_or(|s| s == status), "{signal} {args:?}: {:?} {}", ran.status, ran.err);
+            assert_eq!(fs::read_to_string(at(args[1])).unwrap(), "old", "{signal} {args:?}");
+            let left = names(&folder).iter().filter(|name| name.starts_with(".vdconv-")).count();
+            assert_eq!(left > 0, signal == "KILL", "{args:?}: {left}");
+        }
+        run(&folder, [args, &["--force"]].concat()).succeeds();
+        assert!(!names(&folder).iter().any(|name| name.starts_with(".vdconv-")));
+        run(&folder, ["compare", args[1], "a.raw"]).succeeds();
+    }
+}
+
+#[test]
+#[ignore = "mounts a file system"]
+fn r19_that_an_output_may_not_fit_is_told_with_what_it_can_share() {
+    let Some(xfs) = Mounted::xfs() else { return };
+    let (folder, guest) = (xfs.at(), guest());
+    fs::write(folder.join("a.raw"), &guest).unwrap();
+    let free = rustix::fs::statvfs(&folder).map(|told| told.f_bavail * told.f_frsize).unwrap();
+    let filler = fs::File::create(folder.join("filler")).unwrap();
+    rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, free - 40 * MIB).unwrap();
+    let (may, shared) = ("the output may not fit", "blocks that it can share with the source take no room");
+    let ran = run(&folder, ["a.raw", "o.vmdk"]).warns(&[may]);
+    assert!(ran.err.contains(shared), "{}", ran.err);
+    let ran = run(&folder, ["a.raw", "p.vmdk", "--salvage"]);
+    assert!(ran.err.contains(may) && !ran.err.contains(shared), "{}", ran.err);
+    ran.fails(1, &["No space left on device"]);
+    let ran = run(&folder, ["a.raw", "p.vmdk", "-s", "stream", "--dry-run"]).warns(&[may]);
+    assert!(!ran.err.contains(shared), "{}", ran.err);
+    run(&folder, ["a.raw", "p.raw", "--preallocate"]).fails(1, &["the output does not fit"]);
+    assert!(!names(&folder).iter().any(|name| name.starts_with("p.") || name.starts_with(".vdconv-")));
 }

@@ -10,7 +10,7 @@ use vdconv::fault::{Fault, Kind};
 use vdconv::format::open_end::OpenEnd;
 use vdconv::format::{Effort, Lacks, OpenOptions, Records, Wish};
 use vdconv::image::{Disk, Facts, Feed, Identifiers, Ledger, Losses, Order, Plan, Writer};
-use vdconv::io::{OutputOptions, Outputs, Pending, sys};
+use vdconv::io::{OutputOptions, Outputs, Pending, Sharing, sys};
 
 use super::args::{ConvertArgs, Progress};
 use super::base::Under;
@@ -96,7 +96,9 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
         warnings.tell([Fault::new(Kind::Unsupported, &args.input, why)]);
     }
     if let Some(folder) = destination.files_folder() {
-        warnings.tell(space(&source, folder, writer.plan())?);
+        // What is salvaged is looked at, and what is packed is other bytes.
+        let alike = writer.plan().holes && !args.salvage && writer.encoder().is_none();
+        warnings.tell(space(&source, folder, writer.plan(), || alike && Sharing::may_be(folder, &files))?);
     }
     let jobs = args.run.jobs();
     say(&mut writer.plan().notes.iter().cloned());
@@ -219,7 +221,7 @@ fn identifiers(
 }
 
 /// Refused where more must be allocated than is free, a warning where more may be needed (R19). Where the system does not tell, neither.
-fn space(disk: &Source, folder: &Path, plan: &Plan) -> Result<Option<Fault>, Fault> {
+fn space(disk: &Source, folder: &Path, plan: &Plan, may_share: impl FnOnce() -> bool) -> Result<Option<Fault>, Fault> {
     let Ok(free) = sys::free_space(folder) else { return Ok(None) };
     let short =
         |what: &'static str| Fault::new(Kind::NoSpace, folder, what).found(format!("{} free", show::size(free)));
@@ -228,8 +230,15 @@ fn space(disk: &Source, folder: &Path, plan: &Plan) -> Result<Option<Fault>, Fau
         return Err(short("the output does not fit").against(format!("it takes {}", show::size(must))));
     }
     let may = disk.stored_at_most().unwrap_or_default();
-    Ok((may > free)
-        .then(|| short("the output may not fit").against(format!("the source stores up to {}", show::size(may)))))
+    if may <= free {
+        return Ok(None);
+    }
+    let warning = short("the output may not fit").against(format!("the source stores up to {}", show::size(may)));
+    // How much of it lies so that it can be shared is known when it was tried.
+    Ok(Some(match may_share() {
+        true => warning.advice("blocks that it can share with the source take no room"),
+        false => warning,
+    }))
 }
 
 fn move_data(

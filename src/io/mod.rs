@@ -27,6 +27,7 @@ pub use lease::{Found, Lease, Pending};
 pub use neighbours::{Neighbour, neighbours};
 pub use output::{OutputFile, OutputOptions, Outputs};
 pub use pipe::Pipe;
+pub use share::Sharing;
 pub use size::in_memory;
 pub use target::{Target, set_name};
 pub use zero::is_zero;

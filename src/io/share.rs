@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::input::InputFile;
 use super::sys;
@@ -27,6 +28,11 @@ impl Sharing {
     /// Bytes of a block.
     pub fn unit(self) -> u64 {
         self.unit
+    }
+
+    /// May a new file in `folder` share blocks with one of these? Which blocks lie so that they can be is not looked at.
+    pub fn may_be(folder: &Path, inputs: &[Arc<InputFile>]) -> bool {
+        Sharing::look(folder).is_some_and(|sharing| inputs.iter().any(|input| sharing.is_with(input)))
     }
 
     /// Can blocks be shared with this one?
