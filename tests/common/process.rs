@@ -6,12 +6,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
 /// Starts a conversion and stops it (SIGSTOP) in its middle: as soon as something was written to a temporary file in `folder`.
 pub fn stopped_in_the_middle(command: &mut Command, folder: &Path) -> (Child, Pid) {
-    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_raw(child.id() as i32).unwrap();
+    // Who looks comes first, however busy the machine is.
+    setpriority_process(Some(pid), 19).unwrap();
     let start = Instant::now();
     let begun = || {
         std::fs::read_dir(folder).unwrap().filter_map(|e| e.ok()).any(|e| {
@@ -22,6 +24,7 @@ pub fn stopped_in_the_middle(command: &mut Command, folder: &Path) -> (Child, Pi
     };
     while !begun() {
         assert!(start.elapsed() < Duration::from_secs(20), "it never wrote anything");
+        assert_eq!(child.try_wait().unwrap(), None, "it ended before it was seen to write");
         thread::sleep(Duration::from_micros(200));
     }
     kill_process(pid, Signal::STOP).unwrap();
