@@ -296,6 +296,30 @@ fn a_header_that_cannot_be_read_stays_an_error() {
     }
 }
 
+#[test]
+fn who_says_that_it_is_a_vhd_has_one_of_its_footers_for_two() {
+    let guest = pattern(16 * 20, |_| false);
+    let file = Vhd::dynamic_of(&guest, 8192).build();
+    let (end, fixed) = (file.len() as u64, Vhd::fixed_of(&guest).build());
+    for bad in [0..1, end - 512..end, end - 1..end] {
+        let media = Media::of("a.vhd", file.clone(), std::slice::from_ref(&bad));
+        let warnings = media.loses(Some("vhd"), &guest, &[]);
+        assert!(matches!(warnings.as_slice(), [one] if one.contains("cannot read")), "{warnings:?}");
+        let fault = media.salvaged(None, 1, true).unwrap_err();
+        assert!(fault.kind() == Kind::Io && fault.hint().contains("-f says it"), "{fault}");
+    }
+    // A fixed disk has one: whatever its guest begins with.
+    let nested = [&file[..1024], &fixed[1024..]].concat();
+    let bad = fixed.len() as u64 - 512;
+    for (bytes, bad) in [(file, vec![0..512, end - 512..end]), (fixed, vec![bad..bad + 1])] {
+        let fault = Media::of("a.vhd", bytes, &bad).salvaged(Some("vhd"), 1, true).unwrap_err();
+        assert_eq!(fault.kind(), Kind::Io, "{fault}");
+    }
+    // That a nested disk is not this one's only witness is for the user to say.
+    let fault = Media::of("a.vhd", nested, &[bad..bad + 1]).salvaged(None, 1, true).unwrap_err();
+    assert_eq!(fault.kind(), Kind::Io, "{fault}");
+}
+
 /// A loop device whose file was cut: the kernel's own EIO.
 #[cfg(target_os = "linux")]
 #[test]

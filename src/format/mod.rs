@@ -398,7 +398,10 @@ pub fn open(gate: &mut Gate, name: &Path, options: &OpenOptions) -> Result<Disk,
     let file = gate.typed(name)?;
     let format = match options.format {
         Some(format) => format,
-        None => recognise(&file)?,
+        None => recognise(&file).map_err(|fault| match fault.is_of_medium() {
+            true => fault.advice("what it is cannot be seen there; -f says it"),
+            false => fault,
+        })?,
     };
     let Some(open) = format.open else {
         return Err(Fault::new(Kind::Unsupported, name, format!("a {}: this version does not read it", format.title)));

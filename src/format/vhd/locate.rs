@@ -72,6 +72,8 @@ enum Candidate {
     Unsound(Fault, Box<[u8; footer::LEN]>),
     /// XenServer says that the disk must not be used.
     Disabled(Fault),
+    /// The medium does not give them. Told apart only where the user said that this is a VHD: else it may be anything.
+    Unread(Fault),
     /// No footer.
     Nothing,
 }
@@ -111,8 +113,12 @@ impl Search<'_> {
     /// Looks at `len` bytes from `at`; what is missing to 512 counts as zero.
     fn candidate(&self, at: u64, len: usize) -> Result<Candidate, Fault> {
         let mut raw = [0; footer::LEN];
-        let got = self.file.read_up_to(at, raw.get_mut(..len).unwrap_or_default())?;
-        Ok(if got < len { Candidate::Nothing } else { self.judge(&raw, at) })
+        Ok(match self.file.read_up_to(at, raw.get_mut(..len).unwrap_or_default()) {
+            Ok(got) if got < len => Candidate::Nothing,
+            Ok(_) => self.judge(&raw, at),
+            Err(fault) if fault.is_of_medium() && self.asked_for => Candidate::Unread(fault),
+            Err(fault) => return Err(fault),
+        })
     }
 
     /// The footer at the end and its byte: 512 bytes long, or 511 where the file's length says so.
@@ -192,6 +198,7 @@ impl Search<'_> {
                     copy_counts(copy, end_at, fault)
                 }
             },
+            Candidate::Unread(fault) => copy_counts(copy, end_at, fault),
             Candidate::Nothing | Candidate::Disabled(_) => match self.appended(Some(&copy))? {
                 // A fixed footer at its own size: the copy is what the guest begins with.
                 Some(found) if found.footer.disk_type == DiskType::Fixed => Ok(Some(found)),
@@ -204,7 +211,7 @@ impl Search<'_> {
     /// There is no sound copy at the head.
     fn without_copy(&self, head: Candidate, end_at: u64, end: Candidate) -> Result<Option<Located>, Fault> {
         let head_fault = match head {
-            Candidate::Unsound(fault, _) => Some(fault),
+            Candidate::Unsound(fault, _) | Candidate::Unread(fault) => Some(fault),
             _ => None,
         };
         match end {
@@ -229,6 +236,7 @@ impl Search<'_> {
                 }
                 Ok(Some(Located { footer, at: end_at, data_end: end_at, warnings: vec![warning] }))
             }
+            Candidate::Unread(fault) => Err(fault),
             Candidate::Unsound(fault, raw) if footer::looks_fixed_at(&raw, end_at) => Err(or_raw(fault)),
             Candidate::Unsound(fault, _) => match self.appended(None)? {
                 Some(found) => Ok(Some(found)),
