@@ -335,6 +335,40 @@ fn r8_redo_logs_whose_grains_and_tables_lie_on_each_other_are_refused() {
 }
 
 #[test]
+fn r5_a_table_cut_within_its_last_sector_loses_the_entries_that_are_missing() {
+    // The second table is the last in the file, and nobody but it has its grains; 75 entries of it are cut off.
+    let redo = |sectors: u64| {
+        let mut delta = cowd(sectors, &[(0, 0x41)], &[4096]);
+        delta.truncate(delta.len() - 300);
+        let text = descriptor("vmfsSparse", 6, None, &format!("RW {sectors} VMFSSPARSE \"d-delta.vmdk\""));
+        (text, delta)
+    };
+    let (text, delta) = redo(8192);
+    let said = ["d-delta.vmdk: at byte ", "VMDK grain table is cut by the end of the file"];
+    refused(&[("d.vmdk", text.as_bytes()), ("d-delta.vmdk", &delta)], &said);
+    let folder = scratch();
+    fs::write(folder.path().join("d.vmdk"), text).unwrap();
+    fs::write(folder.path().join("d-delta.vmdk"), &delta).unwrap();
+    let ran = run(folder.path(), ["--salvage", "--json", "d.vmdk", "out.raw"]);
+    assert_eq!(ran.status, Some(3), "{}", ran.err);
+    let lost = format!("\"lost\":[{{\"start\":{},\"length\":{},", (8192 - 75) * 512, 75 * 512);
+    assert!(ran.out.contains(&lost), "{}", ran.out);
+    let mut want = vec![0; 8192 * 512];
+    want[..512].fill(0x41);
+    assert!(fs::read(folder.path().join("out.raw")).unwrap() == want);
+    let ran = run(folder.path(), ["check", "d.vmdk"]);
+    assert_eq!(ran.status, Some(1), "{}", ran.err);
+    assert!(ran.out.contains("VMDK-GRAIN-CUT error") && ran.out.contains(said[1]), "{}", ran.out);
+    // A disk that ends in front of them needs none of them.
+    let (text, delta) = redo(8192 - 75);
+    let (_, out) = to_raw(&[("d.vmdk", text.as_bytes()), ("d-delta.vmdk", &delta)]);
+    assert!(out.unwrap() == want[..(8192 - 75) * 512]);
+    fs::write(folder.path().join("d.vmdk"), text).unwrap();
+    fs::write(folder.path().join("d-delta.vmdk"), &delta).unwrap();
+    assert_eq!(run(folder.path(), ["check", "d.vmdk"]).status, Some(0));
+}
+
+#[test]
 fn a_sesparse_snapshot_is_read_by_the_kinds_of_its_entries() {
     let base = pattern(40_000, |_| false);
     // Grain number n: its low 12 bits stand in bits 48 to 59.

@@ -125,6 +125,7 @@ const RULES: &[Rule] = &[
         id::GRAIN_CUT,
         &[
             "VMDK grain is cut by the end of the file",
+            "VMDK grain table is cut by the end of the file",
             "the last VMDK grain is cut behind the disk's end",
             "VMDK grain marker is cut by the end of the file",
         ],

@@ -14,10 +14,20 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Reads `count` entries from byte `at` on; what the medium does not give of them is told entry by entry.
+    /// Reads `count` entries from byte `at` on; what the medium does not give of them, or the end of the file cuts off, is told entry by
+    /// entry.
     pub fn read(file: &InputFile, at: u64, count: u64) -> Result<Entries, Fault> {
-        let mut bytes = vec![0; in_memory(count * 4)];
-        let unread = file.read_around(at, &mut bytes)?;
+        let (mut bytes, end) = (vec![0; in_memory(count * 4)], at + count * 4);
+        let there = file.len().clamp(at, end);
+        let mut unread = match bytes.get_mut(..in_memory(there - at)) {
+            Some([]) | None => Vec::new(),
+            Some(stored) => file.read_around(at, stored)?,
+        };
+        if there < end {
+            let cut = Fault::damaged(file.name(), there, "VMDK grain table is cut by the end of the file");
+            let fault = cut.against(format!("the file has {} bytes", file.len()));
+            unread.push(Unread { bytes: there..end, fault });
+        }
         Ok(Entries { at, values: bytes.chunks_exact(4).map(LittleEndian::read_u32).collect(), unread })
     }
 
