@@ -859,7 +859,7 @@ fn r10_as_many_ranges_as_are_listed_take_bounded_memory_and_more_are_refused() {
 
 #[test]
 fn r10_grains_without_number_that_lie_on_each_other_are_refused_in_bounded_memory() {
-    // Redo logs: 16 MiB of entries that lead to one grain, and a seSparse extent of 13 MiB of them.
+    // Redo logs: 16 MiB of entries that lead to one grain, and a seSparse extent of 16 MiB of them.
     let tables = 1024;
     let mut cowd = cowd(tables * 4096, &[], &[]);
     let first = cowd.len() as u32 / 512;
@@ -870,7 +870,7 @@ fn r10_grains_without_number_that_lie_on_each_other_are_refused_in_bounded_memor
     cowd.extend(grain.to_le_bytes().repeat(tables as usize * 4096));
     cowd.extend([0xAA; 512]);
     put(&mut cowd, 28, &(grain + 1).to_le_bytes());
-    let (se_tables, mut se) = (400u64, sesparse(&[], &[], 0));
+    let (se_tables, mut se) = (512u64, sesparse(&[], &[], 0));
     se.truncate(64 * 512);
     for (at, value) in [(16, se_tables * 4096 * 8), (0x98, se_tables * 64), (0xC0, 64 + se_tables * 64), (0xC8, 8)] {
         put(&mut se, at, &value.to_le_bytes());

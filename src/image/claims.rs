@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Bytes of slots that the claims of one layer may take; past that it stops claiming and says so.
-const BUDGET: usize = 48 << 20;
+use super::Ledger;
+
 /// Slots in a page; pages are made on demand, so that a sparse file costs what it stores.
 const PAGE: u64 = 4096;
 
@@ -23,20 +24,22 @@ pub enum Claim {
 ///
 /// The file is cut into slots of one unit's length. A slot holds at most one unit's first byte (two would overlap), so that its
 /// position in the slot is all that has to be kept: one byte where there are up to 255 positions, else four.
+///
+/// Its memory is the disk's ([`Ledger::take`]); where that is used up it stops claiming and says so.
 pub struct Claims {
+    ledger: Arc<Ledger>,
     unit: u64,
     step: u64,
     wide: bool,
     pages: HashMap<u64, Box<[u8]>>,
-    used: usize,
     full: bool,
 }
 
 impl Claims {
     /// For units of `unit` bytes that begin at multiples of `step` bytes. Both are at least 1 and `step` divides `unit`.
-    pub fn new(unit: u64, step: u64) -> Claims {
+    pub fn new(ledger: Arc<Ledger>, unit: u64, step: u64) -> Claims {
         let (unit, step) = (unit.max(1), step.max(1));
-        Claims { unit, step, wide: unit / step > 255, pages: HashMap::new(), used: 0, full: false }
+        Claims { ledger, unit, step, wide: unit / step > 255, pages: HashMap::new(), full: false }
     }
 
     /// Claims the unit that begins at byte `at`.
@@ -89,12 +92,9 @@ impl Claims {
     fn put(&mut self, slot: u64, position: u32) -> bool {
         let (page, bytes) = self.place(slot);
         let size = PAGE as usize * self.width();
-        if !self.pages.contains_key(&page) {
-            if self.used + size > BUDGET {
-                self.full = true;
-                return false;
-            }
-            self.used += size;
+        if !self.pages.contains_key(&page) && !self.ledger.take(size) {
+            self.full = true;
+            return false;
         }
         let width = self.width();
         let page = self.pages.entry(page).or_insert_with(|| vec![0; size].into_boxed_slice());
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn touching_units_do_not_overlap_and_one_sector_more_does() {
         let unit = 4097 * 512;
-        let mut claims = Claims::new(unit, 512);
+        let mut claims = Claims::new(Arc::default(), unit, 512);
         assert_eq!(claims.claim(2048), Claim::Taken);
         assert_eq!(claims.claim(2048 + unit), Claim::Taken);
         assert_eq!(claims.claim(2048 + 3 * unit - 512), Claim::Taken);
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn what_a_unit_has_is_met_from_its_first_byte_to_its_last() {
         for unit in [512u64, 1024, 65_536] {
-            let mut claims = Claims::new(unit, 512);
+            let mut claims = Claims::new(Arc::default(), unit, 512);
             assert_eq!(claims.claim(100 * 512), Claim::Taken);
             let end = 100 * 512 + unit;
             assert!(claims.meets(0..100 * 512 + 1) && claims.meets(end - 1..end + 16_384) && claims.meets(0..1 << 20));
@@ -133,14 +133,14 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_its_end_is_told() {
-        let mut claims = Claims::new(1024, 512);
-        let pages = (BUDGET / PAGE as usize) as u64;
-        for page in 0..pages {
-            assert_eq!(claims.claim(page * PAGE * 1024), Claim::Taken);
-        }
-        assert!(!claims.is_full());
-        assert_eq!(claims.claim(pages * PAGE * 1024), Claim::Unknown);
-        assert!(claims.is_full());
+        let ledger = Arc::<Ledger>::default();
+        let [mut one, mut other] = [(), ()].map(|()| Claims::new(Arc::clone(&ledger), 1024, 512));
+        let end = (0..).find(|page| one.claim(page * PAGE * 1024) == Claim::Unknown).unwrap();
+        assert!((1 << 12..1 << 16).contains(&end), "{end} pages of 4 KiB");
+        assert!(one.is_full() && !other.is_full());
+        // It is the memory of all.
+        assert_eq!(other.claim(0), Claim::Unknown);
+        assert_eq!(one.claim(1024), Claim::Taken, "in a page that is there");
     }
 
     proptest! {
@@ -150,7 +150,7 @@ mod tests {
             starts in prop::collection::vec(0u64..20_000, 1..60),
         ) {
             let unit = unit_sectors * 512;
-            let (mut claims, mut taken) = (Claims::new(unit, 512), Vec::<u64>::new());
+            let (mut claims, mut taken) = (Claims::new(Arc::default(), unit, 512), Vec::<u64>::new());
             for start in starts.into_iter().map(|s| s * 512) {
                 let free = taken.iter().all(|t| start.abs_diff(*t) >= unit);
                 prop_assert_eq!(claims.claim(start), if free { Claim::Taken } else { Claim::Overlaps });

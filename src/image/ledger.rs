@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::fault::Fault;
 
 /// Warnings of one kind that are kept; the rest is counted.
 const MOST_OF_A_KIND: usize = 20;
+/// Bytes of memory for what all images of a disk, parents included, remember of their tables, so as to find what overlaps.
+const BUDGET: usize = 96 << 20;
 
 /// Warnings and counters of one opened disk, shared by its layers. What comes out does not depend on which thread met what first, as
 /// long as the map is walked in guest order.
@@ -14,6 +17,8 @@ const MOST_OF_A_KIND: usize = 20;
 pub struct Ledger {
     warnings: Mutex<Warnings>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// Bytes of the budget that are used up.
+    taken: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -42,6 +47,12 @@ impl Ledger {
         if *count <= MOST_OF_A_KIND {
             warnings.met.push((guest, what));
         }
+    }
+
+    /// Takes so many bytes of the memory that there is for what is remembered of tables; false where they are not left, and not taken.
+    pub fn take(&self, bytes: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= BUDGET);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Adds `n` to a counter that `-v` shows.
@@ -95,6 +106,13 @@ mod tests {
         assert_eq!(bytes, [1, 2, 3]);
         ledger.warn_at(1, warning(4));
         assert_eq!(ledger.drain().len(), 1, "each is told once");
+    }
+
+    #[test]
+    fn memory_is_given_up_to_its_end_and_what_did_not_fit_is_not_taken() {
+        let ledger = Ledger::default();
+        assert!(ledger.take(BUDGET - 10) && !ledger.take(11) && !ledger.take(usize::MAX));
+        assert!(ledger.take(10) && ledger.take(0) && !ledger.take(1));
     }
 
     #[test]

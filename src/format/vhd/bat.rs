@@ -78,7 +78,7 @@ pub enum Entry {
 impl BlockAllocationTable {
     /// The table of `entries` entries at byte `at`; the caller has held both against the file's length.
     pub fn new(file: Arc<InputFile>, ledger: Arc<Ledger>, at: u64, entries: u32, unit: u64) -> BlockAllocationTable {
-        let state = State { pages: VecDeque::new(), overlaps: Overlaps::new(unit, SECTOR) };
+        let state = State { pages: VecDeque::new(), overlaps: Overlaps::new(Arc::clone(&ledger), unit, SECTOR) };
         BlockAllocationTable {
             file,
             ledger,

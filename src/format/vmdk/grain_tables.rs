@@ -139,7 +139,7 @@ impl GrainTables {
             pages: directories.iter().map(|_| None).collect(),
             ahead: directories.iter().map(|_| None).collect(),
             in_order: (u64::MAX, 1),
-            overlaps: Overlaps::new(unit, SECTOR),
+            overlaps: Overlaps::new(Arc::clone(&ledger), unit, SECTOR),
             placed: Placed::new("VMDK grain tables", header.gt_sectors()),
             listed: None,
             seen: 0,

@@ -214,7 +214,7 @@ impl SeTables {
             }
         }
         let grains_end = end(grains, field(at::GRAINS_SIZE)).saturating_mul(SECTOR).min(file.len());
-        let overlaps = Overlaps::new(GRAIN, GRAIN);
+        let overlaps = Overlaps::new(Arc::clone(&ledger), GRAIN, GRAIN);
         let state = State { kept: VecDeque::new(), placed: Placed::new("seSparse grain tables", 1), overlaps };
         let state = Mutex::new(state);
         Ok(SeTables { file, ledger, guest_start, capacity, directory, tables, tables_count, grains, grains_end, state })
@@ -271,7 +271,7 @@ impl SeTables {
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let all = state.overlaps.is_looked_through();
-        if !state.placed.place(&self.file, gde & 0xFFFF_FFFF, table_number, all)? {
+        if !state.placed.place((&self.file, &self.ledger), 0, gde & 0xFFFF_FFFF, table_number, all)? {
             let what = "two entries of a seSparse grain directory lead to one table";
             return Ok((
                 table_end,

@@ -63,7 +63,13 @@ impl GrainTables {
     }
 
     /// Is what stands there this table: marked as one where tables are, no other one's, and no grain?
-    pub(super) fn table_is_this(&self, state: &mut State, number: u64, sector: u32) -> Result<bool, Fault> {
+    pub(super) fn table_is_this(
+        &self,
+        state: &mut State,
+        copy: usize,
+        number: u64,
+        sector: u32,
+    ) -> Result<bool, Fault> {
         let (start, len) = (u64::from(sector), self.header.gt_sectors());
         if self.header.marked_tables && markers::in_front_of(&self.file, start)? != Some(markers::TABLE) {
             return Ok(false);
@@ -72,7 +78,7 @@ impl GrainTables {
             return Ok(false);
         }
         let all = state.overlaps.is_looked_through();
-        state.placed.place(&self.file, start, number, all)
+        state.placed.place((&self.file, &self.ledger), copy, start, number, all)
     }
 
     /// Counts tables that were looked at, with the grains that they name; after the last one, grains that none names are told.
