@@ -95,7 +95,7 @@ impl Regions {
         self.places.sort_unstable();
     }
 
-    /// Places at which units overlap, the first thousands of them.
+    /// Places at which units overlap, the first thousands of them: [`Regions::are_all`] says whether there are more.
     pub fn contested(&self) -> BTreeSet<u32> {
         let mut found = BTreeSet::new();
         // A longer unit does not exist: neighbours tell of all.
@@ -109,6 +109,12 @@ impl Regions {
             }
         }
         found
+    }
+
+    /// Are these contested places all that there are? Then the other units lie side by side, and a file has room for so many alone: what
+    /// is looked at in each of them costs no more than the file is long.
+    pub fn are_all(contested: &BTreeSet<u32>) -> bool {
+        contested.len() < MOST_CONTESTED
     }
 
     /// Does any unit have a byte of these? Asked when they are sorted.

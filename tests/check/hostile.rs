@@ -58,6 +58,28 @@ fn tables_that_name_one_place_or_none_that_can_be_cost_neither_memory_nor_time()
     assert!(ran.status == Some(1) && ran.out.contains("VMDK-GDE error"), "{}{}", ran.out, ran.err);
 }
 
+/// A block of 2 GiB has a bitmap of half a MiB. Twenty thousand that lie on each other, each a sector behind the one before, would be
+/// read again and again; the first thousands of them are kept by their places.
+#[test]
+fn bitmaps_of_blocks_that_all_lie_on_each_other_are_not_read_for_each_of_them() {
+    let folder = scratch();
+    let (entries, block) = (20_000u32, 1 << 31);
+    let vhd = Vhd::dynamic(u64::from(entries) * u64::from(block), block);
+    let mut file = vhd.build();
+    let first = (file.len() / 512) as u32;
+    for n in 0..entries {
+        file[1536 + n as usize * 4..][..4].copy_from_slice(&(first + n).to_be_bytes());
+    }
+    let (end, footer) = (file.len() - 512, file[..512].to_vec());
+    file.truncate(end);
+    file.resize(end + (entries as usize + 2048) * 512, 0);
+    file.extend(footer);
+    fs::write(folder.path().join("a.vhd"), file).unwrap();
+    let ran = check(folder.path(), "a.vhd");
+    assert!(ran.status == Some(1) && ran.out.contains("VHD-BAT-OVERLAP error"), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("too many to look at sector bitmaps"), "{}", ran.out);
+}
+
 #[test]
 #[ignore = "writes tables of 128 MiB"]
 fn thirty_two_million_grains_are_held_against_each_other_in_256_mib() {

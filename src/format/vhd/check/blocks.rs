@@ -121,7 +121,14 @@ impl Sweep<'_> {
         if let Some(batmap) = batmap {
             batmap.look(self.file, |each| self.each_entry(entries, each), findings)?;
         }
-        if self.located.footer.disk_type == DiskType::Dynamic && !self.ignore_bitmaps {
+        let bits_count = self.located.footer.disk_type == DiskType::Dynamic && !self.ignore_bitmaps;
+        if bits_count && !Regions::are_all(&contested) {
+            findings.note(id::BITMAP_STALE, || {
+                let what =
+                    "VHD blocks lie on each other, too many to look at sector bitmaps: whose they are nobody knows";
+                Fault::damaged(self.file.name(), table, what).found(format!("{} of them, and more", contested.len()))
+            });
+        } else if bits_count {
             self.each_entry(entries.min(self.needed()), |block, sector| {
                 match contested.contains(&sector) {
                     // Whose bits these are nobody knows.
