@@ -1,7 +1,7 @@
 //! The one error type: what is wrong, in which file, at which byte, what was found, what was expected, what to do.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,6 +55,45 @@ impl Kind {
             Kind::Io => "io",
             Kind::Interrupted => "interrupted",
             Kind::Usage => "usage",
+        }
+    }
+}
+
+/// Characters of what was found, or expected, that are kept: both may come from a file, which may say megabytes.
+const MOST_TOLD: usize = 4096;
+
+/// A text that ends where it becomes too long to be read.
+#[derive(Default)]
+struct Short {
+    text: String,
+    chars: usize,
+}
+
+impl Short {
+    fn of(told: impl fmt::Display) -> String {
+        let mut short = Short::default();
+        // The one error is that it is full.
+        if write!(short, "{told}").is_err() {
+            short.text.push('…');
+        }
+        short.text
+    }
+}
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = MOST_TOLD - self.chars;
+        match part.char_indices().nth(room) {
+            None => {
+                self.chars += part.chars().count();
+                self.text.push_str(part);
+                Ok(())
+            }
+            Some((end, _)) => {
+                self.chars = MOST_TOLD;
+                self.text.push_str(part.get(..end).unwrap_or_default());
+                Err(fmt::Error)
+            }
         }
     }
 }
@@ -126,17 +165,17 @@ impl Fault {
 
     /// What stands there.
     pub fn found(self, found: impl fmt::Display) -> Fault {
-        self.edit(|f| f.found = found.to_string())
+        self.edit(|f| f.found = Short::of(found))
     }
 
     /// What should stand there; printed after "expected".
     pub fn expected(self, expected: impl fmt::Display) -> Fault {
-        self.edit(|f| f.expected = format!("expected {expected}"))
+        self.edit(|f| f.expected = Short::of(format_args!("expected {expected}")))
     }
 
     /// What was found is held against this; printed as it is.
     pub fn against(self, expected: impl fmt::Display) -> Fault {
-        self.edit(|f| f.expected = expected.to_string())
+        self.edit(|f| f.expected = Short::of(expected))
     }
 
     /// What the user can do: the hint line.
@@ -275,6 +314,19 @@ mod tests {
         );
         let fault = Fault::damaged(Path::new("a.vhd"), 64, "VHD footer checksum").found("0x1").expected("0x2");
         assert_eq!(fault.to_string(), "a.vhd: at byte 64: VHD footer checksum (found 0x1, expected 0x2)");
+    }
+
+    #[test]
+    fn what_a_file_says_is_told_as_far_as_it_can_be_read() {
+        let told = |text: &str| Fault::damaged(Path::new("a"), 0, "x").found(text).expected(text).against(text);
+        for fits in ["", "short", &"é".repeat(MOST_TOLD)] {
+            assert_eq!((told(fits).found_text(), told(fits).expected_text()), (fits, fits));
+        }
+        let cut = format!("{}…", "é".repeat(MOST_TOLD));
+        let fault = told(&"é".repeat(MOST_TOLD + 1));
+        assert_eq!((fault.found_text(), fault.expected_text()), (cut.as_str(), cut.as_str()));
+        let parts = Fault::damaged(Path::new("a"), 0, "x").found(format_args!("{}{}", "é".repeat(MOST_TOLD), "yy"));
+        assert_eq!(parts.found_text(), cut);
     }
 
     #[test]

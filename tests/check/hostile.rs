@@ -81,6 +81,25 @@ fn bitmaps_of_blocks_that_all_lie_on_each_other_are_not_read_for_each_of_them() 
 }
 
 #[test]
+fn a_line_of_megabytes_in_a_descriptor_costs_no_message_of_megabytes() {
+    let folder = scratch();
+    let long = |piece: &str| piece.repeat((15 << 20) / piece.len());
+    let lines = [
+        format!("RW 8 FLAT \"{}\" 0", long("y")),
+        format!("RW 8 FLAT {}", long("\u{1b}")),
+        format!("RW {} FLAT \"a\" 0", long("9")),
+        format!("R 8 FLAT {}", long("a=")),
+    ];
+    for line in lines {
+        fs::write(folder.path().join("a.vmdk"), descriptor("custom", 7, None, &line)).unwrap();
+        let ran = check(folder.path(), "a.vmdk");
+        assert_eq!(ran.status, Some(1), "{:.200}", ran.err);
+        let told = ran.out.len() + ran.err.len();
+        assert!((50..64 << 10).contains(&told), "{told} bytes: {:.200}", ran.out);
+    }
+}
+
+#[test]
 #[ignore = "writes tables of 128 MiB"]
 fn thirty_two_million_grains_are_held_against_each_other_in_256_mib() {
     let folder = scratch();

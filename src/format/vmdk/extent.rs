@@ -54,6 +54,9 @@ pub struct ExtentLine {
     pub offset: u64,
 }
 
+/// The longest name, in characters: no system has longer ones, and messages show it.
+const MAX_NAME: usize = 4096;
+
 const ACCESSES: [(&str, Access); 3] = [("RW", Access::Rw), ("RDONLY", Access::RdOnly), ("NOACCESS", Access::None)];
 
 const TYPES: [(&str, ExtentType); 9] = [
@@ -100,7 +103,7 @@ impl ExtentLine {
     /// True where a line is none of a descriptor's, and yet looks like a damaged extent line: it names a type as its third word, or an
     /// access as a key. Passing it over would move all later extents.
     pub fn resembles(line: &str) -> bool {
-        let words: Vec<_> = line.split([' ', '\t', '=']).filter(|word| !word.is_empty()).collect();
+        let words: Vec<_> = line.split([' ', '\t', '=']).filter(|word| !word.is_empty()).take(3).collect();
         let is_type = |n: usize| words.get(n).is_some_and(|word| known(&TYPES, word).is_some());
         words.first().is_some_and(|word| known(&ACCESSES, word).is_some()) || is_type(1) || is_type(2)
     }
@@ -123,6 +126,9 @@ impl ExtentLine {
                 ((!file.is_empty()).then(|| file.to_string()), rest)
             }
         };
+        if file.as_ref().is_some_and(|file| file.chars().nth(MAX_NAME).is_some()) {
+            return Err("extent file name is longer than a name can be");
+        }
         let (offset, _) = word(rest);
         let offset = match offset {
             "" => 0,
@@ -163,6 +169,8 @@ mod tests {
         ] {
             assert!(ExtentLine::parse(bad, 0).unwrap_err().contains(what), "{bad}");
         }
+        let named = |chars| ExtentLine::parse(&format!("RW 1 FLAT \"{}\" 0", "é".repeat(chars)), 0);
+        assert!(named(MAX_NAME).is_ok() && named(MAX_NAME + 1).unwrap_err().contains("longer"));
         for damaged in ["SW 16 FLAT \"a\" 0", "RW=16 FLAT \"a\" 0", "R 16 FLAT", "16 FLAT \"a\""] {
             assert!(ExtentLine::resembles(damaged), "{damaged}");
         }
