@@ -202,3 +202,33 @@ fn a_key_that_comes_twice_is_told_and_the_first_counts() {
     fs::write(f.path().join("d.vmdk"), text.replace("\"lsilogic\"", "\"floppy\"")).unwrap();
     warns(f.path(), "d.vmdk", &guest(), &["a controller that is not known", "floppy"]);
 }
+
+/// Every run names a file, which is looked up: four times the files take four times as long, not sixteen times.
+#[test]
+#[ignore = "makes 65,536 names, and measures time"]
+fn a_disk_of_four_times_the_files_takes_four_times_as_long() {
+    let f = folder(&[]);
+    let mut last = String::new();
+    let mut extents = Vec::new();
+    for n in 0..65_536 {
+        let name = format!("{n}.bin");
+        // File systems bound the names that a file has.
+        match n % 16_384 {
+            0 => fs::write(f.path().join(&name), [7; 4096]).unwrap(),
+            _ => fs::hard_link(f.path().join(&last), f.path().join(&name)).unwrap(),
+        }
+        extents.push(format!("RW 8 FLAT \"{name}\" 0"));
+        last = name;
+    }
+    let time = |count: usize| {
+        fs::write(f.path().join("d.vmdk"), descriptor("custom", 1, None, &extents[..count].join("\n"))).unwrap();
+        let once = || {
+            let began = std::time::Instant::now();
+            assert_eq!(run(f.path(), ["hash", "d.vmdk"]).status, Some(0));
+            began.elapsed()
+        };
+        (0..3).map(|_| once()).min().unwrap()
+    };
+    let (few, many) = (time(16_384), time(65_536));
+    assert!(many < few * 11 / 2, "{few:?}, then {many:?}");
+}

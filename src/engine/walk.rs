@@ -111,14 +111,16 @@ impl MapFeed {
 /// A place in a disk's map.
 pub(super) struct Cursor {
     resolver: Resolver,
-    files: Vec<Arc<InputFile>>,
+    /// By their numbers: a disk may have a hundred thousand, and each run names one.
+    files: HashMap<FileId, Arc<InputFile>>,
     /// For each file: from here on, the next stretch that is no hole.
     data: HashMap<FileId, (u64, Option<Range<u64>>)>,
 }
 
 impl Cursor {
     pub(super) fn new(disk: &Disk) -> Cursor {
-        Cursor { resolver: disk.chain.resolver(), files: disk.files().to_vec(), data: HashMap::new() }
+        let files = disk.files().iter().map(|file| (file.id(), Arc::clone(file))).collect();
+        Cursor { resolver: disk.chain.resolver(), files, data: HashMap::new() }
     }
 
     /// The whole disk was walked.
@@ -153,11 +155,8 @@ impl Cursor {
         {
             return Ok(answer(at, next));
         }
-        let input = self
-            .files
-            .iter()
-            .find(|f| f.id() == file)
-            .ok_or_else(|| Fault::bug("the map names a file that the disk does not have"))?;
+        let input =
+            self.files.get(&file).ok_or_else(|| Fault::bug("the map names a file that the disk does not have"))?;
         // Where that cannot be told, reading tells what is there.
         let next = match input.next_data(at) {
             Err(fault) if fault.is_of_medium() => Some(at..u64::MAX),

@@ -1,7 +1,8 @@
 //! An opened disk: its chain of layers and what is known about it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use uuid::Uuid;
@@ -122,6 +123,8 @@ pub struct Disk {
     /// Warnings met while opening and later.
     pub ledger: Arc<Ledger>,
     files: Vec<Arc<InputFile>>,
+    /// Where in `files` each is, once one was asked for: a disk may have a hundred thousand, and each run names one.
+    places: OnceLock<HashMap<FileId, usize>>,
     /// How many of the files, the first ones, are the youngest image's own.
     own: usize,
     images: Vec<PathBuf>,
@@ -143,7 +146,7 @@ impl Disk {
             return Err(Fault::bug("the map is not as long as the disk"));
         }
         let own = files.len();
-        Ok(Disk { chain: Chain::single(layer), facts, files, own, ledger, images: vec![file] })
+        Ok(Disk { chain: Chain::single(layer), facts, files, places: OnceLock::new(), own, ledger, images: vec![file] })
     }
 
     /// This image on top of `parent`, which becomes a part of it.
@@ -193,7 +196,8 @@ impl Disk {
 
     /// The file that a run names.
     pub fn file(&self, id: FileId) -> Option<&Arc<InputFile>> {
-        self.files.iter().find(|f| f.id() == id)
+        let places = || self.files.iter().enumerate().map(|(place, file)| (file.id(), place)).collect();
+        self.files.get(*self.places.get_or_init(places).get(&id)?)
     }
 
     /// Bytes that the source's files take up on their disk: what a conversion may have to store at most (holes apart).
