@@ -703,6 +703,31 @@ fn vmdk_chains_lose_what_the_youngest_that_has_it_lost() {
 }
 
 #[test]
+fn a_snapshots_empty_table_that_another_has_too_is_never_the_parents() {
+    // Tables for 2 MiB. The first has nothing, and the entry of the second leads there too; each has a copy of its own.
+    let base = pattern(8192, |_| false);
+    let text = descriptor("monolithicSparse", 2, Some((0x1234_5678, "base.vmdk")), "RW 8192 SPARSE \"x\"");
+    let grains = (0..1024usize).map(|grain| (grain >= 512).then(|| vec![grain as u8 | 1; 4096])).collect();
+    let empty = vec![0; 8192 * 512];
+    let child = Sparse { descriptor: text, flags: 7, grain: 8, grains, ..Sparse::of(&empty) };
+    let mut want = base.clone();
+    for (grain, data) in child.grains.iter().enumerate() {
+        data.iter().for_each(|data| want[grain * 4096..][..4096].copy_from_slice(data));
+    }
+    let mut file = child.build();
+    let at = child.gd() as usize * 512;
+    file.copy_within(at..at + 4, at + 4);
+    want[..2 << 20].fill(0);
+    let f = folder(&[("child.vmdk", &file), ("base.vmdk", &Sparse::of(&base).build())]);
+    for jobs in ["1", "4"] {
+        let ran = run(f.path(), ["child.vmdk", "o.raw", "--salvage", "--force", "-j", jobs]);
+        assert_eq!(ran.status, Some(3), "{}", ran.err);
+        assert!(ran.err.contains("lost: bytes 0 to 2097151 ("), "{}", ran.err);
+        assert!(fs::read(f.path().join("o.raw")).unwrap() == want);
+    }
+}
+
+#[test]
 fn an_iso_image_that_was_cut_off_lacks_its_end() {
     let image = iso(400);
     for kept in [40_960usize, 100_001, 400 * 2048 - 151 * 2048] {

@@ -713,7 +713,7 @@ fn grains_that_only_seem_whole_are_deflated_anew_from_files_and_pipes() {
 #[test]
 fn r10_overlaps_that_nobody_can_remember_are_told_as_not_looked_for() {
     // Sectors 2 MiB apart in the file, a page of claims each; more of them than pages may be had.
-    let (tables, pages) = (7u32, 24_576 + 10);
+    let (tables, pages) = (5u32, 16_384 + 10);
     let (first, apart) = (4096, 4096);
     let free = first + (pages + 1) * apart;
     let sectors = u64::from(tables) * 4096;

@@ -161,7 +161,7 @@ pub struct ConvertArgs {
     /// How hard a streamOptimized VMDK is compressed, 1 to 12 [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=12))]
     pub level: Option<i32>,
-    /// Compress fast: --level 1, and 2 for every third grain; about 5 % larger than the default
+    /// Compress fast: --level 1, and 2 for every third grain; about 6 % larger than the default
     #[arg(long, conflicts_with = "level")]
     pub fast: bool,
     /// The virtual hardware version that a VMDK records [default: 4, which every product takes]

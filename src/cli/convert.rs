@@ -98,7 +98,7 @@ pub fn run(args: &ConvertArgs, interrupt: &Interrupt) -> anyhow::Result<ExitCode
     if let Some(folder) = destination.files_folder() {
         // What is salvaged is looked at, and what is packed is other bytes.
         let alike = writer.plan().holes && !args.salvage && writer.encoder().is_none();
-        warnings.tell(space(&source, folder, writer.plan(), || alike && Sharing::may_be(folder, &files))?);
+        warnings.tell(space(&source, folder, writer.plan(), || alike && Sharing::may_be(folder, source.files()))?);
     }
     let jobs = args.run.jobs();
     say(&mut writer.plan().notes.iter().cloned());

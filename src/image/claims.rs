@@ -25,7 +25,7 @@ pub enum Claim {
 /// The file is cut into slots of one unit's length. A slot holds at most one unit's first byte (two would overlap), so that its
 /// position in the slot is all that has to be kept: one byte where there are up to 255 positions, else four.
 ///
-/// Its memory is the disk's ([`Ledger::take`]); where that is used up it stops claiming and says so.
+/// Its memory is the disk's ([`Ledger::take_for_places`]); where that is used up it stops claiming and says so.
 pub struct Claims {
     ledger: Arc<Ledger>,
     unit: u64,
@@ -92,7 +92,7 @@ impl Claims {
     fn put(&mut self, slot: u64, position: u32) -> bool {
         let (page, bytes) = self.place(slot);
         let size = PAGE as usize * self.width();
-        if !self.pages.contains_key(&page) && !self.ledger.take(size) {
+        if !self.pages.contains_key(&page) && !self.ledger.take_for_places(size) {
             self.full = true;
             return false;
         }

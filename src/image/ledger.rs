@@ -8,8 +8,11 @@ use crate::fault::Fault;
 
 /// Warnings of one kind that are kept; the rest is counted.
 const MOST_OF_A_KIND: usize = 20;
-/// Bytes of memory for what all images of a disk, parents included, remember of their tables, so as to find what overlaps.
-const BUDGET: usize = 96 << 20;
+/// Bytes of memory for the places that all images of a disk, parents included, gave away: used up, overlaps are no longer looked for.
+const PLACES: usize = 64 << 20;
+/// Bytes of memory for lists of tables and of overlaps, of the same images: used up, an image is refused, so that it is another than that
+/// for places, which large sound images use up.
+const LISTS: usize = 64 << 20;
 
 /// Warnings and counters of one opened disk, shared by its layers. What comes out does not depend on which thread met what first, as
 /// long as the map is walked in guest order.
@@ -17,8 +20,9 @@ const BUDGET: usize = 96 << 20;
 pub struct Ledger {
     warnings: Mutex<Warnings>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
-    /// Bytes of the budget that are used up.
-    taken: AtomicUsize,
+    /// Bytes of either that are used up.
+    places: AtomicUsize,
+    lists: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -49,10 +53,14 @@ impl Ledger {
         }
     }
 
-    /// Takes so many bytes of the memory that there is for what is remembered of tables; false where they are not left, and not taken.
-    pub fn take(&self, bytes: usize) -> bool {
-        let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= BUDGET);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// Takes so many bytes of the memory that there is for places; false where they are not left, and not taken.
+    pub fn take_for_places(&self, bytes: usize) -> bool {
+        take(&self.places, bytes, PLACES)
+    }
+
+    /// The same of the memory for lists.
+    pub fn take_for_lists(&self, bytes: usize) -> bool {
+        take(&self.lists, bytes, LISTS)
     }
 
     /// Adds `n` to a counter that `-v` shows.
@@ -84,6 +92,11 @@ impl Ledger {
     }
 }
 
+fn take(taken: &AtomicUsize, bytes: usize, most: usize) -> bool {
+    let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= most);
+    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+}
+
 /// A poisoned lock means that another thread panicked; the values here are whole between any two calls.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -111,8 +124,11 @@ mod tests {
     #[test]
     fn memory_is_given_up_to_its_end_and_what_did_not_fit_is_not_taken() {
         let ledger = Ledger::default();
-        assert!(ledger.take(BUDGET - 10) && !ledger.take(11) && !ledger.take(usize::MAX));
-        assert!(ledger.take(10) && ledger.take(0) && !ledger.take(1));
+        assert!(ledger.take_for_places(PLACES - 10) && !ledger.take_for_places(11));
+        assert!(!ledger.take_for_places(usize::MAX) && ledger.take_for_places(10));
+        assert!(ledger.take_for_places(0) && !ledger.take_for_places(1));
+        // One is used up by what is large, and the other is there for what is wrong.
+        assert!(ledger.take_for_lists(LISTS) && !ledger.take_for_lists(1));
     }
 
     #[test]

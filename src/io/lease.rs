@@ -146,8 +146,10 @@ impl Lease {
         let settled = settle(journal, &mut |journal| self.note(journal, true))?;
         let mut warnings = settled.warnings;
         warnings.extend(unseen.map(|error| {
-            Fault::io(&self.folder, "cannot look for what a run left when it was killed", error)
-                .advice(format!("its files begin with {PREFIX}{}-, and can be removed", hash(&self.output)))
+            Fault::io(&self.folder, "cannot look for what a run left when it was killed", error).advice(format!(
+                "its files begin with {PREFIX}{}-, and can be removed while no run writes this output",
+                hash(&self.output)
+            ))
         }));
         dead.retain(|path| match fs::remove_file(path) {
             Ok(()) => true,

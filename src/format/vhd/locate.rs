@@ -126,7 +126,7 @@ impl Search<'_> {
         let len = self.file.len();
         let at = len.saturating_sub(footer::LEN as u64);
         let end = self.candidate(at, footer::LEN)?;
-        if matches!(end, Candidate::Nothing) && len % SECTOR == SHORT_LEN as u64 {
+        if matches!(end, Candidate::Nothing | Candidate::Unread(_)) && len % SECTOR == SHORT_LEN as u64 {
             let at = len - SHORT_LEN as u64;
             return Ok((at, self.candidate(at, SHORT_LEN)?));
         }

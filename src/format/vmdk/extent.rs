@@ -54,8 +54,8 @@ pub struct ExtentLine {
     pub offset: u64,
 }
 
-/// The longest name, in characters: no system has longer ones, and messages show it.
-const MAX_NAME: usize = 4096;
+/// The longest name, in characters: Windows has the longest paths.
+const MAX_NAME: usize = 32_767;
 
 const ACCESSES: [(&str, Access); 3] = [("RW", Access::Rw), ("RDONLY", Access::RdOnly), ("NOACCESS", Access::None)];
 

@@ -62,8 +62,8 @@ struct State {
     tables: VecDeque<(u64, Arc<Table>)>,
     /// For each directory, the page of entries in hand: number and entries.
     pages: Vec<Option<(u64, Entries)>>,
-    /// For each directory, tables that lie behind each other and were read together.
-    ahead: Vec<Option<Entries>>,
+    /// For each directory, tables that lie behind each other and were read together, and the number of the last.
+    ahead: Vec<Option<(u64, Entries)>>,
     /// Who looks at tables in their order will look at this one next, and so many are read together then.
     in_order: (u64, u64),
     overlaps: Overlaps,
@@ -170,7 +170,9 @@ impl GrainTables {
             at = until.max(at - at % table + table);
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was said before all were known may be another's.
         state.tables.clear();
+        (state.empty, state.nowhere) = (None, None);
         state.overlaps.looked_through();
         Ok(())
     }

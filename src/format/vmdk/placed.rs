@@ -45,7 +45,12 @@ impl Placed {
             true => !self.contested.insert(start),
             false => self.add(copy, start, number),
         };
-        if !known && !ledger.take(ROW) {
+        if !known && !ledger.take_for_lists(ROW) {
+            // What is not remembered is asked again.
+            match (other, self.directories.get_mut(copy)) {
+                (false, Some(rows)) => drop(rows.remove(&start)),
+                _ => drop(self.contested.remove(&start)),
+            }
             let what = format!("more {} than are held against each other", self.what);
             return Err(Fault::new(Kind::OverLimit, file.name(), what).found(format!("table {number} is one more")));
         }
@@ -152,5 +157,7 @@ mod tests {
         assert!((0..10_000_000).all(|number| place(100 + number * 4, number).unwrap()));
         let scattered = (0..10_000_000).find_map(|number| place((1 << 40) + number * 5, 1 << 40).err());
         assert_eq!(scattered.unwrap().kind(), Kind::OverLimit);
+        assert!(place(1, 1 << 41).is_err() && place(1, 1 << 41).is_err());
+        assert!(place(100, 0).unwrap() && place(100 + 10_000_000 * 4, 10_000_000).unwrap());
     }
 }

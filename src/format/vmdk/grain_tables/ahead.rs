@@ -39,22 +39,23 @@ impl GrainTables {
     ) -> Result<&'a Entries, Fault> {
         let (at, count) = (u64::from(sector) * SECTOR, self.entries_of(table));
         let in_hand = state.ahead.get(copy).and_then(Option::as_ref);
-        if !in_hand.is_some_and(|entries| entries.have(at, count)) {
+        if !in_hand.is_some_and(|(_, entries)| entries.have(at, count)) {
             let last = self.last_behind(state, copy, table, sector)?;
             let count = (last - table) * (self.table_bytes() / 4) + self.entries_of(last);
             let read = Entries::read(&self.file, at, count)?;
-            *state.ahead.get_mut(copy).ok_or_else(|| Fault::bug("a directory without its tables"))? = Some(read);
+            *state.ahead.get_mut(copy).ok_or_else(|| Fault::bug("a directory without its tables"))? =
+                Some((last, read));
         }
         let read = state.ahead.get(copy).and_then(Option::as_ref);
-        read.ok_or_else(|| Fault::bug("tables that were read are not there"))
+        read.map(|(_, entries)| entries).ok_or_else(|| Fault::bug("tables that were read are not there"))
     }
 
-    /// The look went on to the tables from `end` on. A disk may have thousands of extents: one whose tables were looked at up to its end
-    /// holds on to none that were read together.
+    /// The look went on to the tables from `end` on. A disk may have thousands of extents: none holds on to what was read together and
+    /// lies behind.
     pub(super) fn looked_up_to(&self, state: &mut State, end: u64) {
         state.in_order.0 = end;
-        if end >= self.header.tables() {
-            state.ahead.fill_with(|| None);
+        for ahead in &mut state.ahead {
+            ahead.take_if(|(last, _)| *last < end);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::format::vmdk::markers;
 use crate::format::vmdk::stream::Packing;
 use crate::image::{Named, SECTOR};
 
-/// The most places of tables that are listed: 32 MiB of them, tables for a quarter of a PiB of grains as products make them.
+/// The most places of tables that are listed, beside what the ledger has memory for: 32 MiB of them, tables for a quarter of a PiB of grains as products make them.
 const MOST_LISTED: usize = 8 << 20;
 
 impl GrainTables {
@@ -83,7 +83,7 @@ impl GrainTables {
 
     /// Counts tables that were looked at, with the grains that they name; after the last one, grains that none names are told.
     pub(super) fn count_seen(&self, state: &mut State, tables: Range<u64>, named: u64) {
-        if tables.start != state.seen {
+        if !tables.contains(&state.seen) {
             return;
         }
         state.seen = tables.end;
