@@ -221,6 +221,12 @@ impl SparseHeader {
         self.grains().div_ceil(self.gtes_per_gt.into())
     }
 
+    /// Entries of a table that the extent needs: the last one has what is left of the grains.
+    pub fn entries_of(&self, table: u64) -> u64 {
+        let per_table = u64::from(self.gtes_per_gt);
+        self.grains().saturating_sub(table.saturating_mul(per_table)).min(per_table)
+    }
+
     /// Sectors of a grain table.
     pub fn gt_sectors(&self) -> u64 {
         u64::from(self.gtes_per_gt) * 4 / SECTOR

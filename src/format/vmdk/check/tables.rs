@@ -279,7 +279,7 @@ impl<'a> Sweep<'a> {
         findings: &mut Findings,
     ) -> Result<(), Fault> {
         let per_table = u64::from(self.header.gtes_per_gt);
-        let needed = (self.header.grains() - number * per_table).min(per_table);
+        let needed = self.header.entries_of(number);
         let copies = places
             .iter()
             .map(|place| Entries::read(self.file, *place, per_table))
@@ -397,13 +397,13 @@ impl<'a> Sweep<'a> {
         if contested.is_empty() {
             return Ok(());
         }
-        let (mut met, per_table) = (Met::default(), u64::from(self.header.gtes_per_gt));
+        let mut met = Met::default();
         self.each_table(count, |number, gdes| {
             let Some((_, sector)) = gdes.iter().find(|(_, sector)| self.table_can_be(*sector, tables)) else {
                 return Ok(());
             };
             let place = u64::from(*sector) * SECTOR;
-            let needed = (self.header.grains() - number * per_table).min(per_table);
+            let needed = self.header.entries_of(number);
             let entries = Entries::read(self.file, place, needed)?;
             for index in 0..needed {
                 let Some(Ok(entry)) = entries.get(in_memory(index)) else { continue };

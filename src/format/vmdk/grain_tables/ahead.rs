@@ -23,12 +23,6 @@ impl GrainTables {
         together
     }
 
-    /// Entries of a table that the extent needs: the last one has what is left of the grains.
-    pub(super) fn entries_of(&self, table: u64) -> u64 {
-        let per_table = u64::from(self.header.gtes_per_gt);
-        self.header.grains().saturating_sub(table.saturating_mul(per_table)).min(per_table)
-    }
-
     /// Entries that have those of `table` among them, which directory number `copy` has at `sector`, a place where it can be.
     pub(super) fn read_together<'a>(
         &self,
@@ -37,11 +31,11 @@ impl GrainTables {
         table: u64,
         sector: u32,
     ) -> Result<&'a Entries, Fault> {
-        let (at, count) = (u64::from(sector) * SECTOR, self.entries_of(table));
+        let (at, count) = (u64::from(sector) * SECTOR, self.header.entries_of(table));
         let in_hand = state.ahead.get(copy).and_then(Option::as_ref);
         if !in_hand.is_some_and(|(_, entries)| entries.have(at, count)) {
             let last = self.last_behind(state, copy, table, sector)?;
-            let count = (last - table) * (self.table_bytes() / 4) + self.entries_of(last);
+            let count = (last - table) * (self.table_bytes() / 4) + self.header.entries_of(last);
             let read = Entries::read(&self.file, at, count)?;
             *state.ahead.get_mut(copy).ok_or_else(|| Fault::bug("a directory without its tables"))? =
                 Some((last, read));

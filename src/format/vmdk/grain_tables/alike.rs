@@ -131,7 +131,7 @@ impl GrainTables {
                 return Ok(false);
             }
             let entries = self.read_together(state, copy, table, sector)?;
-            if !entries.are_zero(u64::from(sector) * SECTOR, self.entries_of(table)) {
+            if !entries.are_zero(u64::from(sector) * SECTOR, self.header.entries_of(table)) {
                 return Ok(false);
             }
         }

@@ -15,7 +15,7 @@ use crate::io::in_memory;
 impl GrainTables {
     /// The grains of a table, what of them is odd told, and their places claimed.
     pub(super) fn load(&self, state: &mut State, number: u64) -> Result<Table, Fault> {
-        let count = self.entries_of(number);
+        let count = self.header.entries_of(number);
         let first_guest = self.first_guest(number);
         self.list_tables(state)?;
         // The tables that can be, and what is odd about the others.
