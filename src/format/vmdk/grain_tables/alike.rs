@@ -81,9 +81,7 @@ impl GrainTables {
         let (mut places, mut absent) = ([None; 2], self.kind != Kind::Plain);
         for (copy, (directory, place)) in self.directories.iter().zip(&mut places).enumerate() {
             match self.gde(state, copy, *directory, table) {
-                Ok(sector) if self.table_can_be(sector) && self.table_is_this(state, copy, table, sector)? => {
-                    return Ok(None);
-                }
+                Ok(sector) if self.table_is_there(state, copy, table, sector)? => return Ok(None),
                 Ok(sector) => {
                     absent &= sector == 0;
                     *place = Some((self.gde_byte(*directory, table), sector));
@@ -127,7 +125,7 @@ impl GrainTables {
                 Err(fault) if fault.is_of_medium() => return Ok(false),
                 Err(fault) => return Err(fault),
             };
-            if !self.table_can_be(sector) || !self.table_is_this(state, copy, table, sector)? {
+            if !self.table_is_there(state, copy, table, sector)? {
                 return Ok(false);
             }
             let entries = self.read_together(state, copy, table, sector)?;

@@ -24,7 +24,7 @@ impl GrainTables {
             let gde_byte = self.gde_byte(*directory, number);
             let found = self.gde(state, copy, *directory, number).and_then(|sector| {
                 gdes.push((gde_byte, sector));
-                Ok((sector, self.table_can_be(sector) && self.table_is_this(state, copy, number, sector)?))
+                Ok((sector, self.table_is_there(state, copy, number, sector)?))
             });
             match found {
                 Ok((sector, true)) => {

@@ -62,14 +62,17 @@ impl GrainTables {
         Ok(())
     }
 
-    /// Is what stands there this table: marked as one where tables are, no other one's, and no grain?
-    pub(super) fn table_is_this(
+    /// Is this table there: where one can be, marked as one where tables are, no other one's place, and no grain's?
+    pub(super) fn table_is_there(
         &self,
         state: &mut State,
         copy: usize,
         number: u64,
         sector: u32,
     ) -> Result<bool, Fault> {
+        if !self.table_can_be(sector) {
+            return Ok(false);
+        }
         let (start, len) = (u64::from(sector), self.header.gt_sectors());
         if self.header.marked_tables && markers::in_front_of(&self.file, start)? != Some(markers::TABLE) {
             return Ok(false);
