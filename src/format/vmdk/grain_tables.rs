@@ -64,8 +64,10 @@ struct State {
     pages: Vec<Option<(u64, Entries)>>,
     /// For each directory, tables that lie behind each other and were read together, and the number of the last.
     ahead: Vec<Option<(u64, Entries)>>,
-    /// Who looks at tables in their order will look at this one next, and so many are read together then.
-    in_order: (u64, u64),
+    /// The table that who looks at them in their order will look at next.
+    next: u64,
+    /// So many tables are read together.
+    together: u64,
     overlaps: Overlaps,
     /// Whose the tables are that were looked at, by their sectors.
     placed: Placed,
@@ -138,7 +140,8 @@ impl GrainTables {
             tables: VecDeque::new(),
             pages: directories.iter().map(|_| None).collect(),
             ahead: directories.iter().map(|_| None).collect(),
-            in_order: (u64::MAX, 1),
+            next: u64::MAX,
+            together: 1,
             overlaps: Overlaps::new(Arc::clone(&ledger), unit, SECTOR),
             placed: Placed::new("VMDK grain tables", header.gt_sectors()),
             listed: None,

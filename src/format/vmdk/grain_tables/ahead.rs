@@ -14,13 +14,10 @@ impl GrainTables {
         self.header.gt_sectors().saturating_mul(SECTOR)
     }
 
-    /// A look at `table`, which is not in hand: how many are read together, if they lie so.
-    pub(super) fn look_at(&self, state: &mut State, table: u64) -> u64 {
+    /// A look at `table`, which is not in hand: as many are read together, if they lie so, as looks came in order.
+    pub(super) fn look_at(&self, state: &mut State, table: u64) {
         let most = (TOGETHER / self.table_bytes().max(1)).max(1);
-        let (next, together) = state.in_order;
-        let together = if table == next { (together * 2).min(most) } else { 1 };
-        state.in_order = (table + 1, together);
-        together
+        state.together = if table == state.next { (state.together * 2).min(most) } else { 1 };
     }
 
     /// Entries that have those of `table` among them, which directory number `copy` has at `sector`, a place where it can be.
@@ -47,7 +44,7 @@ impl GrainTables {
     /// The look went on to the tables from `end` on. A disk may have thousands of extents: none holds on to what was read together and
     /// lies behind.
     pub(super) fn looked_up_to(&self, state: &mut State, end: u64) {
-        state.in_order.0 = end;
+        state.next = end;
         for ahead in &mut state.ahead {
             ahead.take_if(|(last, _)| *last < end);
         }
@@ -57,7 +54,7 @@ impl GrainTables {
     fn last_behind(&self, state: &mut State, copy: usize, table: u64, sector: u32) -> Result<u64, Fault> {
         let directory = *self.directories.get(copy).ok_or_else(|| Fault::bug("no such directory"))?;
         let page_end = ((table / DIRECTORY_PAGE + 1) * DIRECTORY_PAGE).min(self.header.tables());
-        let end = page_end.min(table + state.in_order.1);
+        let end = page_end.min(table + state.together);
         let (mut last, mut next) = (table, u64::from(sector) + self.header.gt_sectors());
         while last + 1 < end {
             match self.gde(state, copy, directory, last + 1) {

@@ -100,11 +100,11 @@ impl GrainTables {
         if let Some(tables) = state.empty.as_ref().filter(|tables| tables.contains(&table)) {
             return Ok(Some(tables.end));
         }
-        let together = self.look_at(state, table);
+        self.look_at(state, table);
         if matches!(self.kind, Kind::Packed(_)) {
             return Ok(None);
         }
-        let most = self.header.tables().min(table + together);
+        let most = self.header.tables().min(table + state.together);
         let mut end = table;
         while end < most && self.is_empty(state, end)? {
             end += 1;
