@@ -12,45 +12,49 @@ use crate::io::in_memory;
 
 /// The level unless the user asks for another: smaller than qemu-img's files.
 const LEVEL: i32 = 5;
-/// The levels of `--fast`, by turns. Level 1 alone is 6.5 % larger than qemu-img's files, level 2 is 3 % and takes a fifth longer; what a
-/// grain gains by it is much the same for all kinds of content, so that every third one is as good a choice as any.
-const FAST: [i32; 3] = [2, 1, 1];
+/// The level of `--fast`, and that of every third grain there. Level 1 alone is 6.5 % larger than qemu-img's files, level 2 is 3 % and takes
+/// a fifth longer; what a grain gains by it is much the same for all kinds of content, so that every third one is as good a choice as any.
+const FAST: (i32, i32) = (1, 2);
 /// The longest deflated grain that every reader's buffer takes.
 const MAX_PASSED: usize = 66_036;
 
 /// How grains are deflated.
 pub struct Deflate {
-    /// By turns, grain by grain.
-    levels: Vec<CompressionLvl>,
-    effort: Option<Effort>,
+    level: CompressionLvl,
+    /// That of every third grain, where it is another.
+    third: Option<CompressionLvl>,
+    /// Nobody asked for a level.
+    may_pass: bool,
+    decision: String,
 }
 
 impl Deflate {
     /// With this effort; `None`: nobody asked for one. Refused where the level is none.
     pub fn new(effort: Option<Effort>) -> Result<Deflate, Fault> {
         let level = |level| CompressionLvl::new(level).map_err(|_| Fault::new(Kind::Usage, "", "--level: 1 to 12"));
-        let levels = match effort {
-            Some(Effort::Fast) => FAST.into_iter().map(level).collect::<Result<_, _>>()?,
-            Some(Effort::Level(wanted)) => vec![level(wanted)?],
-            None => vec![level(LEVEL)?],
+        let (most, third) = match effort {
+            Some(Effort::Fast) => (FAST.0, Some(FAST.1)),
+            Some(Effort::Level(wanted)) => (wanted, None),
+            None => (LEVEL, None),
         };
-        Ok(Deflate { levels, effort })
+        let decision = match third {
+            Some(third) => format!("compression levels {most} and, for every third grain, {third}"),
+            None => format!("compression level {most}"),
+        };
+        Ok(Deflate { level: level(most)?, third: third.map(level).transpose()?, may_pass: effort.is_none(), decision })
     }
 
     /// What `-v` tells of it.
     pub fn decision(&self) -> String {
-        match self.effort {
-            Some(Effort::Fast) => "compression levels 1 and, for every third grain, 2".to_string(),
-            Some(Effort::Level(level)) => format!("compression level {level}"),
-            None => format!("compression level {LEVEL}"),
-        }
+        self.decision.clone()
     }
 
     /// What does it, for one thread.
     pub fn encoder(&self) -> Deflater {
         Deflater {
-            compressors: self.levels.iter().copied().map(Compressor::new).collect(),
-            may_pass: self.effort.is_none(),
+            compressor: Compressor::new(self.level),
+            third: self.third.map(Compressor::new),
+            may_pass: self.may_pass,
             inflater: Decompressor::new(),
             inflated: vec![0; in_memory(GRAIN)],
             marred: Vec::new(),
@@ -60,8 +64,9 @@ impl Deflate {
 
 /// Deflates a grain and puts its marker in front.
 pub struct Deflater {
-    /// By turns, grain by grain.
-    compressors: Vec<Compressor>,
+    compressor: Compressor,
+    /// For every third grain, where that is another.
+    third: Option<Compressor>,
     /// Nobody asked for a level: what is deflated already is good enough.
     may_pass: bool,
     /// For what may pass.
@@ -98,8 +103,8 @@ impl Encoder for Deflater {
     fn encode(&mut self, unit: &[u8], guest: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
         let start = out.len();
         let front = in_memory(GRAIN_MARKER);
-        let turn = in_memory(guest / GRAIN) % self.compressors.len().max(1);
-        let compressor = self.compressors.get_mut(turn).ok_or_else(|| Fault::bug("nothing to deflate with"))?;
+        let third = self.third.as_mut().filter(|_| (guest / GRAIN).is_multiple_of(3));
+        let compressor = third.unwrap_or(&mut self.compressor);
         out.resize(start + front + compressor.zlib_compress_bound(unit.len()), 0);
         let place = out.get_mut(start + front..).unwrap_or_default();
         let packed =
@@ -109,7 +114,8 @@ impl Encoder for Deflater {
     }
 
     fn at_most(&mut self, unit: u64) -> u32 {
-        let bounds = self.compressors.iter_mut().map(|compressor| compressor.zlib_compress_bound(in_memory(unit)));
+        let either = self.third.iter_mut().chain([&mut self.compressor]);
+        let bounds = either.map(|compressor| compressor.zlib_compress_bound(in_memory(unit)));
         let packed = bounds.fold(MAX_PASSED, usize::max) as u64;
         u32::try_from((GRAIN_MARKER + packed).next_multiple_of(SECTOR)).unwrap_or(u32::MAX)
     }
