@@ -24,7 +24,6 @@ mod writer;
 pub use adapter::Adapter;
 pub use chain::{Chain, Resolver};
 pub use check::{Finding, Findings, Rule, Severity};
-pub use claims::{Claim, Claims};
 pub use contract::Contract;
 pub use disk::{Creator, Disk, Extent, Facts};
 pub use feed::{Content, Decode, Drawn, Feed, PIECE, PackedUnit, Piece, ROW, Rows, lost_tail};

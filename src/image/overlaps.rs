@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Claim, Claims, Ledger};
+use super::Ledger;
+use super::claims::{Claim, Claims};
 use crate::fault::{Fault, Kind};
 
 /// Bytes that an overlap takes in memory.
@@ -36,7 +37,7 @@ pub struct Overlaps {
 }
 
 impl Overlaps {
-    /// For units of `unit` bytes that begin at multiples of `step` bytes, as for [`Claims::new`].
+    /// For units of `unit` bytes that begin at multiples of `step` bytes, as for `Claims::new`.
     pub fn new(ledger: Arc<Ledger>, unit: u64, step: u64) -> Overlaps {
         Overlaps {
             claims: Claims::new(Arc::clone(&ledger), unit, step),

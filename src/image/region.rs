@@ -1,6 +1,6 @@
 //! Who owns which stretch of a file: one sweep over all of it finds what overlaps, and what nothing names.
 //!
-//! Readers find overlaps while they read tables, within a budget of memory ([`super::Claims`]). Here all places are known and sorted, so
+//! Readers find overlaps while they read tables, within a budget of memory ([`super::Overlaps`]). Here all places are known and sorted, so
 //! that none goes unseen: four bytes a unit.
 
 use std::collections::BTreeSet;
