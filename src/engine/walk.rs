@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::fault::Fault;
-use crate::image::{Content, Disk, Drawn, Feed, Here, Lost, PIECE, Piece, ROW, Resolver, Rows, Run, Verdict};
-use crate::io::{FileId, InputFile};
+use crate::image::{Content, Disk, Drawn, Feed, Files, Here, Lost, PIECE, Piece, ROW, Resolver, Rows, Run, Verdict};
+use crate::io::FileId;
 
 /// Runs that are zero, or lost, and are joined in one draw at most, so that nobody holds the feed for long.
 const JOINED: usize = 64;
@@ -111,16 +111,14 @@ impl MapFeed {
 /// A place in a disk's map.
 pub(super) struct Cursor {
     resolver: Resolver,
-    /// By their numbers: a disk may have a hundred thousand, and each run names one.
-    files: HashMap<FileId, Arc<InputFile>>,
+    files: Arc<Files>,
     /// For each file: from here on, the next stretch that is no hole.
     data: HashMap<FileId, (u64, Option<Range<u64>>)>,
 }
 
 impl Cursor {
     pub(super) fn new(disk: &Disk) -> Cursor {
-        let files = disk.files().iter().map(|file| (file.id(), Arc::clone(file))).collect();
-        Cursor { resolver: disk.chain.resolver(), files, data: HashMap::new() }
+        Cursor { resolver: disk.chain.resolver(), files: disk.shared_files(), data: HashMap::new() }
     }
 
     /// The whole disk was walked.
@@ -156,7 +154,7 @@ impl Cursor {
             return Ok(answer(at, next));
         }
         let input =
-            self.files.get(&file).ok_or_else(|| Fault::bug("the map names a file that the disk does not have"))?;
+            self.files.get(file).ok_or_else(|| Fault::bug("the map names a file that the disk does not have"))?;
         // Where that cannot be told, reading tells what is there.
         let next = match input.next_data(at) {
             Err(fault) if fault.is_of_medium() => Some(at..u64::MAX),

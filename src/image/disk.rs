@@ -1,13 +1,12 @@
 //! An opened disk: its chain of layers and what is known about it.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::{Adapter, Chain, Geometry, IdentifierSource, LOGICAL_SECTOR, Layer, Ledger};
+use super::{Adapter, Chain, Files, Geometry, IdentifierSource, LOGICAL_SECTOR, Layer, Ledger};
 use crate::fault::{Fault, Kind};
 use crate::io::{FileId, InputFile, in_memory};
 
@@ -122,9 +121,7 @@ pub struct Disk {
     pub facts: Facts,
     /// Warnings met while opening and later.
     pub ledger: Arc<Ledger>,
-    files: Vec<Arc<InputFile>>,
-    /// Where in `files` each is, once one was asked for: a disk may have a hundred thousand, and each run names one.
-    places: OnceLock<HashMap<FileId, usize>>,
+    files: Arc<Files>,
     /// How many of the files, the first ones, are the youngest image's own.
     own: usize,
     images: Vec<PathBuf>,
@@ -146,15 +143,17 @@ impl Disk {
             return Err(Fault::bug("the map is not as long as the disk"));
         }
         let own = files.len();
-        Ok(Disk { chain: Chain::single(layer), facts, files, places: OnceLock::new(), own, ledger, images: vec![file] })
+        let files = Arc::new(Files::new(files));
+        Ok(Disk { chain: Chain::single(layer), facts, files, own, ledger, images: vec![file] })
     }
 
     /// This image on top of `parent`, which becomes a part of it.
     pub fn over(layer: Arc<dyn Layer>, facts: Facts, files: Vec<Arc<InputFile>>, parent: Disk) -> Result<Disk, Fault> {
         let Disk { chain, files: more, images, ledger, .. } = parent;
+        let all = [&files, more.list()].concat();
         let mut disk = Disk::single(Arc::clone(&layer), facts, files, ledger)?;
         disk.chain = Chain::over(layer, chain);
-        disk.files.extend(more);
+        disk.files = Arc::new(Files::new(all));
         disk.images.extend(images);
         Ok(disk)
     }
@@ -174,20 +173,25 @@ impl Disk {
 
     /// Every file that the disk is read from; the first is what the user named.
     pub fn files(&self) -> &[Arc<InputFile>] {
-        &self.files
+        self.files.list()
+    }
+
+    /// The same, to be kept by who finds them by their numbers.
+    pub fn shared_files(&self) -> Arc<Files> {
+        Arc::clone(&self.files)
     }
 
     /// The files of the image that the user named, without those of its parents.
     pub fn own_files(&self) -> &[Arc<InputFile>] {
-        self.files.get(..self.own).unwrap_or_default()
+        self.files().get(..self.own).unwrap_or_default()
     }
 
     /// A file of the other image's own that this one is read from beside the file that the user named: without it, nothing is left of this
     /// disk. None where both are one image.
     pub fn leans_on<'a>(&self, other: &'a Disk) -> Option<&'a Path> {
         let is_one = |a: &Arc<InputFile>, b: &Arc<InputFile>| a.is_same(b).unwrap_or(false);
-        let (named, needed) = self.files.split_first()?;
-        if is_one(named, other.files.first()?) {
+        let (named, needed) = self.files().split_first()?;
+        if is_one(named, other.files().first()?) {
             return None;
         }
         let shared = |own: &&Arc<InputFile>| needed.iter().any(|file| is_one(file, own));
@@ -196,8 +200,7 @@ impl Disk {
 
     /// The file that a run names.
     pub fn file(&self, id: FileId) -> Option<&Arc<InputFile>> {
-        let places = || self.files.iter().enumerate().map(|(place, file)| (file.id(), place)).collect();
-        self.files.get(*self.places.get_or_init(places).get(&id)?)
+        self.files.get(id)
     }
 
     /// Bytes that the source's files take up on their disk: what a conversion may have to store at most (holes apart).
@@ -206,18 +209,18 @@ impl Disk {
         if self.chain.layers().iter().any(|layer| layer.unpacker().is_some()) {
             return self.facts.virtual_size;
         }
-        let sum = self.files.iter().fold(0u64, |sum, f| sum.saturating_add(f.allocated()));
+        let sum = self.files().iter().fold(0u64, |sum, f| sum.saturating_add(f.allocated()));
         sum.min(self.facts.virtual_size)
     }
 
     /// An error where a source file changed its size or time since it was opened (R4).
     pub fn unchanged(&self) -> Result<(), Fault> {
-        self.files.iter().try_for_each(|f| f.unchanged())
+        self.files().iter().try_for_each(|f| f.unchanged())
     }
 
     /// What identifiers may be derived from: the source's own, or its first bytes.
     pub fn identifier_source(&self) -> Result<IdentifierSource, Fault> {
-        let head = match (self.facts.uuid, self.files.first()) {
+        let head = match (self.facts.uuid, self.files().first()) {
             (None, Some(file)) => {
                 let mut head = vec![0; in_memory(file.len().min(64 << 10))];
                 file.read_around(0, &mut head)?;
