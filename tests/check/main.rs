@@ -23,7 +23,7 @@ mod map_vhd;
 mod map_vmdk;
 #[cfg(unix)]
 #[path = "../mutations/mutate.rs"]
-#[allow(dead_code)] // here it is asked what was changed, not what must come out of it
+#[expect(dead_code, reason = "here it is asked what was changed, not what must come out of it")]
 mod mutate;
 #[cfg(unix)]
 #[path = "../mutations/prng.rs"]
@@ -32,7 +32,7 @@ mod program;
 mod sound;
 #[cfg(unix)]
 #[path = "../mutations/subject.rs"]
-#[allow(dead_code)] // here it is asked what was changed, not what must come out of it
+#[expect(dead_code, reason = "here it is asked what was changed, not what must come out of it")]
 mod subject;
 #[cfg(unix)]
 #[path = "../mutations/subjects.rs"]
