@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::process::may_trace;
+use common::process::{may_trace, with_fault};
 use common::vhd::Vhd;
 use common::{Ran, names, pattern, run, scratch, skipped, vmdk};
 use tempfile::TempDir;
@@ -271,10 +271,8 @@ fn a_fixed_vhd_is_known_by_its_last_sector_which_is_written_last_and_never_left_
     }
     for n in [1, 2, 3, 9, 16, 17, 18] {
         fs::write(&device.name, &whole).unwrap();
-        let inject = format!("inject=pwrite64:signal=KILL:when={n}");
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", &inject]);
-        let ran = command.current_dir(device.path()).arg(env!("CARGO_BIN_EXE_vdconv")).args(args).output().unwrap();
+        let killed = format!("signal=KILL:when={n}");
+        let ran = with_fault(device.path(), "pwrite64", &killed).args(args).output().unwrap();
         assert!(!ran.status.success(), "not killed at {n}");
         // The first write takes away what the old one is known by.
         let info = run(device.path(), ["info", &device.name, "--json"]);

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::process::may_trace;
+use common::process::{may_trace, traced, with_fault};
 use common::vhd::Vhd;
 use common::{Ran, names, noise, pattern, run, scratch, skipped, vmdk};
 use tempfile::TempDir;
@@ -93,14 +93,6 @@ fn r19_a_disk_that_is_full_in_the_middle_of_each_writer() {
     }
 }
 
-/// Runs the program with its `n`-th call of one of `calls` failing with `error`.
-fn with_fault(folder: &Path, calls: &str, error: &str, when: &str, args: &[&str]) -> Ran {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
-    command.args(["-e", &format!("inject={calls}:error={error}:when={when}")]);
-    Ran::of(command.current_dir(folder).arg(env!("CARGO_BIN_EXE_vdconv")).args(args))
-}
-
 #[test]
 fn r15_r19_each_refusal_of_the_system_is_told_and_nothing_is_left_and_what_was_there_stays() {
     if !may_trace() {
@@ -131,7 +123,8 @@ fn r15_r19_each_refusal_of_the_system_is_told_and_nothing_is_left_and_what_was_t
             ("write", "ENOSPC", "2", "No space left on device", "list of temporary files"),
         ] {
             let args = [&["in.vhd", output, "--force", "-j", "1"], options].concat();
-            let ran = with_fault(folder.path(), calls, error, when, &args);
+            let fault = format!("error={error}:when={when}");
+            let ran = Ran::of(with_fault(folder.path(), calls, &fault).args(&args));
             // A run that makes fewer of these calls ends well; then there is nothing to see.
             if ran.status == Some(0) {
                 // What is shared with the source is neither read nor written.
@@ -158,9 +151,8 @@ fn r15_r19_each_refusal_of_the_system_is_told_and_nothing_is_left_and_what_was_t
 
 /// What a run asks of the system, in order: `sync NAME`, `rename NAME`.
 fn order(folder: &Path, args: &[&str]) -> Vec<String> {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-y", "-o", "order", "-e", "trace=fsync,fdatasync,rename,renameat2"]);
-    Ran::of(command.current_dir(folder).arg(env!("CARGO_BIN_EXE_vdconv")).args(args)).succeeds();
+    let mut command = traced(folder, "fsync,fdatasync,rename,renameat2", "order");
+    Ran::of(command.arg("-y").arg(env!("CARGO_BIN_EXE_vdconv")).args(args)).succeeds();
     let text = fs::read_to_string(folder.join("order")).unwrap();
     let line = |line: &str| {
         let sync = line.contains("sync(");
@@ -207,11 +199,11 @@ fn what_fails_behind_the_last_rename_is_a_warning() {
     }
     let folder = with_source(1 << 20);
     // The third sync is that of the folder.
-    let ran = with_fault(folder.path(), "fsync", "EIO", "3", &["in.vhd", "o.raw"]);
+    let ran = Ran::of(with_fault(folder.path(), "fsync", "error=EIO:when=3").args(["in.vhd", "o.raw"]));
     ran.warns(&["cannot bring the folder to stable storage: Input/output error"]);
     assert!(fs::read(folder.path().join("o.raw")).unwrap() == noise(1 << 20));
     // Locks that the file system does not have keep nobody out, and nobody in.
-    let ran = with_fault(folder.path(), "flock", "EOPNOTSUPP", "1+", &["in.vhd", "p.raw"]);
+    let ran = Ran::of(with_fault(folder.path(), "flock", "error=EOPNOTSUPP:when=1+").args(["in.vhd", "p.raw"]));
     ran.succeeds();
     assert_eq!(names(folder.path()), ["in.vhd", "o.raw", "p.raw"]);
 }

@@ -6,13 +6,12 @@ mod common;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
 
 use common::judge::sparse_raw;
-use common::process::may_trace;
+use common::process::{may_trace, reads};
 use common::vhd::Vhd;
 use common::vmdk::descriptor;
-use common::{Ran, run, scratch, skipped};
+use common::{run, scratch, skipped};
 
 /// Bytes of the image's files that may be read.
 const MOST_READ: u64 = 2 << 20;
@@ -22,19 +21,11 @@ const MOST_MEMORY: u64 = 32 << 10;
 /// Bytes that `info` reads of `name`, within its memory.
 #[track_caller]
 fn read_by_info(folder: &Path, name: &str) -> u64 {
-    let log = folder.join("calls");
     let script = format!("ulimit -d {MOST_MEMORY} && exec \"$0\" info -q \"$1\"");
-    let ran = Ran::of(
-        Command::new("strace")
-            .current_dir(folder)
-            .args(["-f", "-qq", "-e", "trace=pread64,preadv", "-o"])
-            .arg(&log)
-            .args(["sh", "-c", &script, env!("CARGO_BIN_EXE_vdconv"), name]),
-    );
+    let (ran, reads) = reads(folder, &["sh", "-c", &script, env!("CARGO_BIN_EXE_vdconv"), name]);
     assert_eq!(ran.status, Some(0), "{name}: {}", ran.err);
     assert!(ran.out.contains("  boot  "), "{name}: {}", ran.out);
-    let returned = |line: &str| line.rsplit_once(" = ").and_then(|(_, count)| count.trim().parse::<u64>().ok());
-    fs::read_to_string(log).unwrap().lines().filter_map(returned).sum()
+    reads.into_iter().sum()
 }
 
 #[track_caller]

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::process::{end, may_trace, stopped_in_the_middle};
+use common::process::{end, may_trace, stopped_in_the_middle, with_fault};
 use common::vhd::Vhd;
 use common::{Ran, names, pattern, run, scratch, vdconv, vmdk};
 use rustix::process::{Pid, Signal, kill_process};
@@ -218,10 +218,7 @@ fn r15_pieces_of_the_replaced_set_that_the_new_one_does_not_have_are_removed() {
 
 /// Kills the program at its `n`-th `call`; false where it had no more of them.
 fn killed_at(folder: &Path, call: &str, n: usize, args: &[&str]) -> bool {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    command.args(["-e", &format!("inject={call}:signal=KILL:when={n}")]);
-    let ran = command.current_dir(folder).arg(env!("CARGO_BIN_EXE_vdconv")).args(args).output().unwrap();
+    let ran = with_fault(folder, call, &format!("signal=KILL:when={n}")).args(args).output().unwrap();
     // strace ends as the program did.
     let killed = ran.status.signal() == Some(9) || ran.status.code() == Some(137);
     assert!(killed || ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
@@ -369,10 +366,7 @@ fn an_old_set_that_cannot_be_put_back_is_kept_until_it_can() {
     run(folder.path(), ["small.vhd", "o.vmdk", "-s", "flat"]).succeeds();
     let before: Vec<_> = ["o.vmdk", "o-flat.vmdk"].map(|name| fs::read(folder.path().join(name)).unwrap()).into();
     let refusing = |error: &str, args: &[&str]| {
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2,linkat"]);
-        command.args(["-e", &format!("inject=renameat2,linkat:error={error}")]);
-        Ran::of(command.current_dir(folder.path()).arg(env!("CARGO_BIN_EXE_vdconv")).args(args))
+        Ran::of(with_fault(folder.path(), "renameat2,linkat", &format!("error={error}")).args(args))
     };
     let old_files = || names(folder.path()).iter().filter(|name| name.starts_with(".vdconv-old-")).count();
     // In the run itself, and in runs that come after it, with and without a kill.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::process::may_trace;
+use common::process::{may_trace, with_fault};
 use common::vhd::Vhd;
 use common::vmdk::descriptor;
 use common::{Ran, names, pattern, run, scratch, skipped};
@@ -183,11 +183,9 @@ fn what_cannot_be_shared_is_looked_at_and_written_and_is_not_called_shared() {
 }
 
 /// Runs the program over an old output, with something done to its calls that share.
-fn with_fault(folder: &Path, fault: &str, args: &[&str]) -> Ran {
+fn over_an_old_one(folder: &Path, fault: &str, args: &[&str]) -> Ran {
     fs::write(folder.join(args[1]), "old").unwrap();
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=ioctl", "-e", &format!("inject=ioctl:{fault}")]);
-    Ran::of(command.current_dir(folder).arg(env!("CARGO_BIN_EXE_vdconv")).args(args).args(["--force", "-j", "1"]))
+    Ran::of(with_fault(folder, "ioctl", fault).args(args).args(["--force", "-j", "1"]))
 }
 
 #[test]
@@ -207,13 +205,13 @@ fn r17_r19_what_a_call_that_shares_comes_to_is_no_half_output() {
         for (error, when, shares) in
             [("EIO", "2+", false), ("ENOSPC", "3+", false), ("EDQUOT", "3", true), ("EIO", "4+", true)]
         {
-            let ran = with_fault(&folder, &format!("error={error}:when={when}"), args).succeeds();
+            let ran = over_an_old_one(&folder, &format!("error={error}:when={when}"), args).succeeds();
             assert_eq!(ran.err.contains("blocks of the source"), shares, "{error} {args:?}: {}", ran.err);
             run(&folder, ["compare", args[1], "a.raw"]).succeeds();
         }
         // An end in the middle: the old output stays, and nothing lies beside it when it was asked for kindly, or at the next run.
         for (signal, status) in [("TERM", 143), ("KILL", 137)] {
-            let ran = with_fault(&folder, &format!("signal={signal}:when=4"), args);
+            let ran = over_an_old_one(&folder, &format!("signal={signal}:when=4"), args);
             assert!(ran.status.is_none_or(|s| s == status), "{signal} {args:?}: {:?} {}", ran.status, ran.err);
             assert_eq!(fs::read_to_string(at(args[1])).unwrap(), "old", "{signal} {args:?}");
             let left = names(&folder).iter().filter(|name| name.starts_with(".vdconv-")).count();

@@ -84,8 +84,6 @@ fn r23_the_bytes_are_the_same_however_many_threads_there_are() {
 #[cfg(unix)]
 #[test]
 fn tables_that_lie_behind_each_other_are_read_together() {
-    use std::process::Command;
-
     if !common::process::may_trace() {
         return;
     }
@@ -93,12 +91,10 @@ fn tables_that_lie_behind_each_other_are_read_together() {
     let data = [MIB, 100 << 30, 200 << 30];
     common::judge::sparse_raw(&folder.path().join("a.raw"), 256 << 30, &data);
     run(folder.path(), ["a.raw", "a.vmdk", "-s", "sparse"]).succeeds();
-    let mut command = Command::new("strace");
-    command.current_dir(folder.path()).args(["-f", "-qq", "-e", "trace=pread64,preadv", "-o", "calls"]);
-    let program = env!("CARGO_BIN_EXE_vdconv");
-    common::Ran::of(command.args([program, "a.vmdk", "b.raw", "--no-sync"])).succeeds();
-    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
-    let count = calls.lines().filter(|line| line.contains("pread")).count();
+    let convert = [env!("CARGO_BIN_EXE_vdconv"), "a.vmdk", "b.raw", "--no-sync"];
+    let (ran, reads) = common::process::reads(folder.path(), &convert);
+    ran.succeeds();
+    let count = reads.len();
     assert!((2 * 8192 / 32..2 * 8192 / 32 + 100).contains(&count), "{count} reads");
     run(folder.path(), ["compare", "a.raw", "b.raw"]).succeeds();
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
+use super::Ran;
+
 /// Starts a conversion and stops it (SIGSTOP) in its middle: as soon as something was written to a temporary file in `folder`.
 pub fn stopped_in_the_middle(command: &mut Command, folder: &Path) -> (Child, Pid) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -64,4 +66,27 @@ pub fn may_trace() -> bool {
         super::skipped("strace is not installed, or may not trace");
     }
     may
+}
+
+/// strace in `folder`, which writes these calls of the program that it is to be given to the file `log`.
+pub fn traced(folder: &Path, calls: &str, log: &str) -> Command {
+    let mut command = Command::new("strace");
+    command.current_dir(folder).args(["-f", "-qq", "-o", log, "-e", &format!("trace={calls}")]);
+    command
+}
+
+/// The program in `folder`, with something done to these of its calls: `error=EIO:when=2`, `signal=KILL:when=3`.
+pub fn with_fault(folder: &Path, calls: &str, fault: &str) -> Command {
+    let mut command = traced(folder, calls, "/dev/null");
+    command.args(["-e", &format!("inject={calls}:{fault}"), env!("CARGO_BIN_EXE_vdconv")]);
+    command
+}
+
+/// Runs a command in `folder`: the bytes of each of its reads at a place of a file.
+pub fn reads(folder: &Path, command: &[&str]) -> (Ran, Vec<u64>) {
+    let ran = Ran::of(traced(folder, "pread64,preadv", "reads").args(command));
+    let calls = std::fs::read_to_string(folder.join("reads")).unwrap();
+    std::fs::remove_file(folder.join("reads")).unwrap();
+    let returned = |line: &str| line.rsplit_once(" = ").and_then(|(_, count)| count.trim().parse().ok());
+    (ran, calls.lines().filter_map(returned).collect())
 }
